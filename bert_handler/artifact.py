@@ -1,0 +1,171 @@
+"""A model on disk: a directory, or a .mar archive that is unpacked once, safely and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import weakref
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Mapping
+
+from bert_handler import jsonio
+from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.schema import Identity
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+CHECKSUMS = "MAR-INF/SHA256SUMS"
+MAX_ENTRIES = 10_000
+MAX_UNPACKED_BYTES = 64 * 2**30
+MAX_RATIO = 200
+"""Deflate reaches 1000:1 on zeros; weights and vocabularies stay below 10:1."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A directory with a model's files, what config.json says, and the manifest's name if it has one."""
+
+    directory: Path
+    model_config: Mapping[str, Any]
+    identity: Identity | None = None
+    _keep: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, target: str | Path) -> Artifact:
+        """Open a model directory or a .mar archive.
+
+        An archive is unpacked into a private directory that lives as long as the returned object.
+        Raises ConfigError when there is no model, ArchiveError when the archive is damaged or unsafe.
+        """
+        path = Path(target)
+        if path.is_dir():
+            return cls.of_directory(path)
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; give a model directory or a .mar archive")
+        directory = Path(tempfile.mkdtemp(prefix="bert_handler_"))
+        owner = _TemporaryDirectory(directory)
+        unpack(path, directory)
+        opened = cls.of_directory(directory)
+        return cls(directory, opened.model_config, opened.identity, owner)
+
+    @classmethod
+    def of_directory(cls, directory: Path) -> Artifact:
+        """Open a directory of model files, an unpacked archive among them."""
+        path = directory / "config.json"
+        if not path.is_file():
+            raise ConfigError(f"{directory.name}/config.json is missing; save the model with save_pretrained()")
+        try:
+            model_config = jsonio.loads(path.read_bytes())
+        except ValueError as exc:
+            raise ConfigError(f"config.json is not JSON: {exc}") from exc
+        if not isinstance(model_config, dict):
+            raise ConfigError("config.json must be a JSON object")
+        return cls(directory, model_config, read_identity(directory))
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the classification head, as transformers derives them (2 where nothing is said)."""
+        id2label = self.model_config.get("id2label")
+        return len(id2label) if id2label else int(self.model_config.get("num_labels", 2))
+
+
+def read_identity(directory: Path) -> Identity | None:
+    """Name and version from an unpacked archive's manifest, None where there is no manifest."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        model = jsonio.loads(path.read_bytes())["model"]
+        return Identity(str(model["modelName"]), str(model["modelVersion"]))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ArchiveError(f"{MANIFEST} does not name the model and its version") from exc
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack a .mar into an empty directory, then compare every file with the archive's checksums.
+
+    Raises ArchiveError on anything that is not a plain file below `directory`, on an implausible
+    size, and on a file that is missing, surplus or changed.
+    """
+    try:
+        with zipfile.ZipFile(archive) as mar:
+            entries = _safe_entries(mar)
+            for entry, relative in entries:
+                target = directory.joinpath(*relative.parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with mar.open(entry) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+        raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
+    except OSError as exc:
+        raise ArchiveError(f"{archive.name} cannot be unpacked: {exc.strerror or exc}") from exc
+    except Exception as exc:
+        if isinstance(exc, ArchiveError) or type(exc).__module__ != "zlib":
+            raise
+        raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
+    verify(directory)
+
+
+def verify(directory: Path) -> None:
+    """Compare the files of an unpacked archive with its checksums; archives without any are accepted."""
+    path = directory / CHECKSUMS
+    if not path.is_file():
+        return
+    stated = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        stated[name] = digest
+    present = {
+        file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()
+    } - {CHECKSUMS}
+    for name in sorted(set(stated) | present):
+        if name not in present:
+            raise ArchiveError(f"the archive's file {name} is missing")
+        if name not in stated:
+            raise ArchiveError(f"the archive has a file that its checksums do not list: {name}")
+        if sha256(directory / name) != stated[name]:
+            raise ArchiveError(f"the archive's file {name} is not the one that was archived (sha256 differs)")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _safe_entries(mar: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    entries = [entry for entry in mar.infolist() if not entry.is_dir()]
+    if len(entries) > MAX_ENTRIES:
+        raise ArchiveError(f"the archive has {len(entries)} files; at most {MAX_ENTRIES} are unpacked")
+    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
+        raise ArchiveError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    seen: set[PurePosixPath] = set()
+    safe = []
+    for entry in entries:
+        relative = PurePosixPath(entry.filename)
+        if relative.is_absolute() or ".." in relative.parts or "\\" in entry.filename or ":" in relative.parts[0]:
+            raise ArchiveError(f"the archive's entry {entry.filename!r} points outside of it")
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise ArchiveError(f"the archive's entry {entry.filename!r} is not a plain file")
+        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1) and entry.file_size > 2**20:
+            raise ArchiveError(f"the archive's entry {entry.filename!r} unpacks to an implausible size")
+        if relative in seen:
+            raise ArchiveError(f"the archive has two entries named {entry.filename!r}")
+        seen.add(relative)
+        safe.append((entry, relative))
+    return safe
+
+
+class _TemporaryDirectory:
+    """Removes a directory when the last user of it is gone, at the end of the process at the latest."""
+
+    def __init__(self, path: Path) -> None:
+        self._finalizer = weakref.finalize(self, shutil.rmtree, os.fspath(path), ignore_errors=True)

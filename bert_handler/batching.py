@@ -1,0 +1,250 @@
+"""Micro-batches of rows of like length, taken from what is waiting whenever cores are free.
+
+TorchServe's batches, KServe's concurrent requests and bulk scoring all pass through here, so a
+request takes one way on every host. Nothing ever waits for a batch to fill: a lone row is computed
+at once on all cores, a deep queue on one single-threaded forward per core.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import bisect_left, insort
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Hashable, List, Mapping, Sequence, Tuple, Union
+
+from numpy.typing import NDArray
+
+from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
+from bert_handler.schema import Row
+
+logger = logging.getLogger(__name__)
+
+RowOutputs = Mapping[str, "NDArray[Any]"]
+Outcome = Union[RowOutputs, RequestError]
+Run = Callable[[Sequence[Row], int], Sequence[RowOutputs]]
+
+MAX_PADDING = 0.25
+"""Most of a micro-batch that may be padding: a second forward is cheaper than more."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_batch_tokens: padded tokens of one forward.  max_queue_rows: rows that may wait."""
+
+    max_batch_tokens: int
+    max_batch_rows: int
+    max_queue_rows: int
+
+
+class _Ticket:
+    """The rows of one submission, complete when each has its outcome."""
+
+    def __init__(self, n_rows: int, deadline: float | None) -> None:
+        self.future: Future[list[Outcome]] = Future()
+        self.deadline = deadline
+        self._outcomes: list[Any] = [None] * n_rows
+        self._left = n_rows
+        self._lock = threading.Lock()
+
+    def deliver(self, index: int, outcome: Outcome) -> None:
+        with self._lock:
+            self._outcomes[index] = outcome
+            self._left -= 1
+            done = self._left == 0
+        if done:
+            try:
+                self.future.set_result(self._outcomes)
+            except InvalidStateError:
+                logger.debug("the caller of a finished submission is gone")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    row: Row
+    ticket: _Ticket
+    index: int
+
+
+class Scheduler:
+    """Runs rows in micro-batches on a fixed budget of cores.
+
+    run: computes rows that share a key on a number of threads; one outputs mapping a row.
+    cores: threads that all forwards together may use.
+    """
+
+    def __init__(self, run: Run, limits: Limits, cores: int = 1) -> None:
+        self._run = run
+        self._limits = limits
+        self._queue = _Queue()
+        self._free_cores = cores
+        self._changed = threading.Condition()
+        self._closed = False
+        self._rows_per_s = 0.0
+        self._workers = [
+            threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(cores)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
+        """Queue rows; the future gives each row's outputs or error, in order.
+
+        deadline: time.monotonic() after which the rows are not computed any more.
+        Raises QueueFullError when too many rows wait already.
+        """
+        ticket = _Ticket(len(rows), deadline)
+        if not rows:
+            ticket.future.set_result([])
+            return ticket.future
+        with self._changed:
+            waiting = len(self._queue)
+            if self._closed:
+                raise QueueFullError("the model is being unloaded", 1)
+            if waiting and waiting + len(rows) > self._limits.max_queue_rows:
+                raise QueueFullError(
+                    f"{waiting} sequences are waiting already; max_queue_rows is {self._limits.max_queue_rows}",
+                    self._retry_after_s(waiting),
+                )
+            for index, row in enumerate(rows):
+                self._queue.add(_Entry(row, ticket, index))
+            self._changed.notify(len(rows))
+        return ticket.future
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+        return len(self._queue)
+
+    def close(self) -> None:
+        """Compute what is waiting, take nothing new, and end the threads."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not (len(self._queue) and self._free_cores):
+                    if self._closed and not len(self._queue):
+                        return
+                    self._changed.wait()
+                entries, threads = self._take()
+                self._free_cores -= threads
+            try:
+                self._compute(entries, threads)
+            finally:
+                with self._changed:
+                    self._free_cores += threads
+                    self._changed.notify_all()
+
+    def _take(self) -> tuple[list[_Entry], int]:
+        shares = min(self._free_cores, len(self._queue))
+        budget = min(self._limits.max_batch_tokens, -(-self._queue.n_tokens // shares))
+        entries = self._queue.take(budget, self._limits.max_batch_rows)
+        return entries, self._free_cores // shares
+
+    def _compute(self, entries: Sequence[_Entry], threads: int) -> None:
+        now = time.monotonic()
+        live = []
+        for entry in entries:
+            if entry.ticket.deadline is not None and entry.ticket.deadline < now:
+                entry.ticket.deliver(entry.index, DeadlineError("the deadline passed before the model was free"))
+            elif not entry.ticket.future.cancelled():
+                live.append(entry)
+        if live:
+            self._forward(live, threads)
+            self._measure(len(live), time.monotonic() - now)
+
+    def _forward(self, entries: Sequence[_Entry], threads: int) -> None:
+        try:
+            outputs = self._run([entry.row for entry in entries], threads)
+        except Exception as exc:
+            if len(entries) == 1:
+                if not isinstance(exc, RequestError):
+                    logger.exception("a forward of %d tokens failed", entries[0].row.length)
+                    exc = InternalError()
+                entries[0].ticket.deliver(entries[0].index, exc)
+                return
+            # One row may be to blame, or all of them together need too much memory.
+            logger.warning("a forward of %d rows failed (%s); trying halves", len(entries), type(exc).__name__)
+            middle = len(entries) // 2
+            self._forward(entries[:middle], threads)
+            self._forward(entries[middle:], threads)
+            return
+        for entry, output in zip(entries, outputs):
+            entry.ticket.deliver(entry.index, output)
+
+    def _measure(self, n_rows: int, seconds: float) -> None:
+        rate = n_rows / max(seconds, 1e-6) * len(self._workers)
+        self._rows_per_s = rate if not self._rows_per_s else 0.9 * self._rows_per_s + 0.1 * rate
+
+    def _retry_after_s(self, waiting: int) -> int:
+        return max(1, min(60, round(waiting / self._rows_per_s))) if self._rows_per_s else 1
+
+
+class _Queue:
+    """Waiting entries, by age and by length.  Not thread-safe: the scheduler's lock guards it."""
+
+    def __init__(self) -> None:
+        self.n_tokens = 0
+        self._entries: dict[int, _Entry] = {}
+        self._by_age: Deque[int] = deque()
+        self._by_length: dict[Hashable, List[Tuple[int, int]]] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: _Entry) -> None:
+        number = self._next
+        self._next += 1
+        self._entries[number] = entry
+        self._by_age.append(number)
+        insort(self._by_length.setdefault(entry.row.key, []), (entry.row.length, number))
+        self.n_tokens += entry.row.length
+
+    def take(self, budget: int, max_rows: int) -> list[_Entry]:
+        """Remove the oldest entry and its neighbours in length that fit the budget beside it."""
+        while self._by_age[0] not in self._entries:
+            self._by_age.popleft()
+        oldest = self._entries[self._by_age[0]]
+        lane = self._by_length[oldest.row.key]
+        low, high = neighbours(lane, bisect_left(lane, (oldest.row.length, self._by_age[0])), budget, max_rows)
+        numbers = [number for _, number in lane[low:high]]
+        del lane[low:high]
+        if not lane:
+            del self._by_length[oldest.row.key]
+        taken = [self._entries.pop(number) for number in numbers]
+        self.n_tokens -= sum(entry.row.length for entry in taken)
+        return taken
+
+
+def neighbours(lane: Sequence[tuple[int, int]], seed: int, budget: int, max_rows: int) -> tuple[int, int]:
+    """Grow a range around `seed` in a lane sorted by length, the nearest length first.
+
+    lane: (length, number) pairs.  budget: padded tokens of the batch; the seed itself always fits.
+    Returns the range [low, high).
+    """
+    low, high = seed, seed + 1
+    total = longest = lane[seed][0]
+    while high - low < max_rows:
+        below = lane[low - 1][0] if low else None
+        above = lane[high][0] if high < len(lane) else None
+        fits = []
+        for length in (below, above):
+            if length is None:
+                continue
+            padded = (high - low + 1) * max(longest, length)
+            if padded <= budget and total + length >= (1 - MAX_PADDING) * padded:
+                fits.append((abs(longest - length), length is above, length))
+        if not fits:
+            break
+        _, upwards, length = min(fits)
+        total, longest = total + length, max(longest, length)
+        low, high = (low, high + 1) if upwards else (low - 1, high)
+    return low, high

@@ -1,0 +1,20 @@
+"""The engines, by name.  A new one is a file here and a line below; each is imported when it is chosen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from bert_handler.engines.base import Engine
+from bert_handler.errors import ConfigError
+from bert_handler.parameters import unknown
+
+ENGINES = {"torch": "bert_handler.engines.torch_engine:TorchEngine"}
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The engine of that name; ConfigError names the nearest known one."""
+    if name not in ENGINES:
+        raise ConfigError(unknown(name, ENGINES, "engine"))
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: type[Engine] = getattr(import_module(module), attribute)
+    return engine

@@ -1,0 +1,83 @@
+"""What an engine is: runs the graph of a task's model on padded batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.artifact import Artifact
+from bert_handler.config import HandlerConfig
+from bert_handler.schema import IntArray, Row
+from bert_handler.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded to the longest of them, all inputs in one buffer so that one copy moves them.
+
+    buffer: int64 (sum of the inputs' sizes,), on the host.
+    shapes: the shape of each input within it, in order.
+    """
+
+    buffer: IntArray
+    shapes: Mapping[str, tuple[int, int]]
+
+    def arrays(self) -> dict[str, IntArray]:
+        """The inputs as (rows, length) views of the buffer."""
+        views, start = {}, 0
+        for name, (rows, length) in self.shapes.items():
+            views[name] = self.buffer[start : start + rows * length].reshape(rows, length)
+            start += rows * length
+        return views
+
+
+def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right") -> Batch:
+    """Pad rows into one batch.
+
+    padding: value that fills each input; 0 where it is not named.  side: where the padding goes.
+    """
+    shapes = {
+        name: (len(rows), max(len(row.inputs[name]) for row in rows)) for name in rows[0].inputs
+    }
+    batch = Batch(np.empty(sum(n * length for n, length in shapes.values()), dtype=np.int64), shapes)
+    for name, array in batch.arrays().items():
+        fill = padding.get(name, 0)
+        width = array.shape[1]
+        for i, row in enumerate(rows):
+            values = row.inputs[name]
+            if side == "right":
+                array[i, : len(values)] = values
+                array[i, len(values) :] = fill
+            else:
+                array[i, width - len(values) :] = values
+                array[i, : width - len(values)] = fill
+    return batch
+
+
+class Engine(ABC):
+    """One way to run a model.  Outputs are float32 NumPy arrays whose first axis is the row."""
+
+    name: ClassVar[str]
+    supports_gradients: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> Engine:
+        """Load the model of an artifact with the task's head in its graph."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
+        """Run one batch on at most `threads` cores.  Called from several threads at once."""
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def parallel_forwards(self) -> bool:
+        """Whether several forwards run side by side on one copy of the weights."""
+        return self.device == "cpu"

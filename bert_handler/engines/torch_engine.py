@@ -1,0 +1,132 @@
+"""PyTorch: eager on a CPU or a GPU, the reference that the other engines are compared with."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from typing import Any, Mapping
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from bert_handler.artifact import Artifact
+from bert_handler.config import HandlerConfig
+from bert_handler.engines.base import Batch, Engine
+from bert_handler.errors import ConfigError
+from bert_handler.tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Graph(torch.nn.Module):
+    """A transformers model with the task's head behind it: what runs, and what is exported."""
+
+    def __init__(self, model: torch.nn.Module, task: Task) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.model_inputs = accepted_inputs(model)
+
+    def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        taken = {name: value for name, value in inputs.items() if name in self.model_inputs}
+        return self.task.head(self.model(**taken), inputs)
+
+
+class Transfer:
+    """Moves a batch to the device and its outputs back, one copy each way."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def to_device(self, buffer: NDArray[np.int64]) -> torch.Tensor:
+        """Copy the batch's one buffer; from pinned memory and without waiting on a GPU."""
+        host = torch.from_numpy(buffer)
+        if self.device.type == "cpu":
+            return host
+        return host.pin_memory().to(self.device, non_blocking=True)
+
+    def to_host(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+        """Copy all outputs back, packed into one buffer where there are several."""
+        if self.device.type == "cpu" or len(outputs) == 1:
+            return {name: value.cpu().numpy() for name, value in outputs.items()}
+        packed = torch.cat([value.float().flatten() for value in outputs.values()]).cpu().numpy()
+        unpacked, start = {}, 0
+        for name, value in outputs.items():
+            unpacked[name] = packed[start : start + value.numel()].reshape(value.shape)
+            start += value.numel()
+        return unpacked
+
+
+class TorchEngine(Engine):
+    """Runs the graph in inference mode; the weights stay in the configured dtype."""
+
+    name = "torch"
+    supports_gradients = True
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self.graph = graph
+        self.transfer = Transfer(device)
+        self._thread = threading.local()
+
+    @classmethod
+    def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
+        model = load_model(artifact, task, config)
+        target = torch.device(device)
+        model = model.to(device=target, dtype=getattr(torch, config.dtype)).eval()
+        if config.quantization == "int8":
+            if target.type != "cpu":
+                raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
+            model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        return cls(Graph(model, task), target)
+
+    @property
+    def device(self) -> str:
+        return str(self.transfer.device)
+
+    def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
+        self._limit_threads(threads)
+        with torch.inference_mode():
+            buffer = self.transfer.to_device(batch.buffer)
+            sizes = [rows * length for rows, length in batch.shapes.values()]
+            parts = buffer.split(sizes)
+            inputs = {name: part.view(shape) for (name, shape), part in zip(batch.shapes.items(), parts)}
+            return self.transfer.to_host(self.graph(**inputs))
+
+    def _limit_threads(self, threads: int) -> None:
+        # The intra-op limit belongs to the calling thread, so two forwards can have one core each.
+        if self.device == "cpu" and getattr(self._thread, "limit", None) != threads:
+            torch.set_num_threads(threads)
+            self._thread.limit = threads
+
+
+def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:
+    """Load the transformers model with the task's head, from local safetensors or a state dict.
+
+    Raises ConfigError when files are missing, or weights of the head are: they would be random.
+    """
+    loader = getattr(transformers, task.model_class)
+    transformers.logging.set_verbosity_error()
+    try:
+        model, info = loader.from_pretrained(
+            str(artifact.directory),
+            local_files_only=True,
+            trust_remote_code=config.trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise ConfigError(f"the model cannot be loaded for {task.name}: {exc}") from exc
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(task.optional_weights))
+    if missing:
+        raise ConfigError(
+            f"the weights lack {len(missing)} tensors that {task.name} needs, {missing[0]} among them; "
+            "is mode right for this model?"
+        )
+    return model
+
+
+def accepted_inputs(model: torch.nn.Module) -> frozenset[str]:
+    """Names of the inputs that the model's forward takes."""
+    return frozenset(inspect.signature(model.forward).parameters)

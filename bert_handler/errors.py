@@ -1,0 +1,85 @@
+"""Every error of the package: one tree, each class with the HTTP status that it becomes."""
+
+from __future__ import annotations
+
+
+class BertHandlerError(Exception):
+    """Root of the package's errors; also what a defect looks like to a client."""
+
+    status = 500
+
+
+class ConfigError(BertHandlerError):
+    """The model, its settings or its labels do not fit together: found at load, never per request."""
+
+
+class ArchiveError(BertHandlerError):
+    """An archive is damaged, unsafe to unpack, or not what its manifest says."""
+
+
+class MissingExtraError(ConfigError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"{module} is not installed; install it with: pip install 'bert-handler[{extra}]'")
+
+
+class RequestError(BertHandlerError):
+    """A request, or one instance of it, is refused; the text is for the client."""
+
+    status = 400
+
+
+class InvalidRequestError(RequestError):
+    """The request does not say what it should: names the field and the instance."""
+
+    status = 400
+
+
+class ModelNotFoundError(RequestError):
+    """No model, or no version of it, has the name in the route."""
+
+    status = 404
+
+
+class RequestTooLargeError(RequestError):
+    """A stated limit of bytes, instances or tokens is exceeded."""
+
+    status = 413
+
+
+class UnservableError(RequestError):
+    """The request is well formed and this model cannot answer it."""
+
+    status = 422
+
+
+class QueueFullError(RequestError):
+    """Too much is waiting already; try again after `retry_after_s` seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReadyError(RequestError):
+    """The model is not loaded yet, or the server behind this one is away."""
+
+    status = 503
+
+
+class DeadlineError(RequestError):
+    """The time that the caller allowed ran out before the answer was computed."""
+
+    status = 504
+
+
+class InternalError(RequestError):
+    """A defect: the log has the traceback, the client gets none of it."""
+
+    status = 500
+
+    def __init__(self, message: str = "internal error; the server's log has the details") -> None:
+        super().__init__(message)

@@ -1,0 +1,128 @@
+"""Named, typed, bounded values: the settings of a model and the parameters of a request."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting or request parameter.
+
+    kind: bool, int, float, str or list (of strings).  None as the default makes it optional.
+    minimum, maximum: inclusive bounds of numbers, and of the length of lists.
+    request: whether a request may set it, or the configuration alone.
+    """
+
+    name: str
+    kind: type
+    default: Any = None
+    doc: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    request: bool = True
+
+    def parse(self, value: Any, *, text: bool = False) -> Any:
+        """Return `value` as this parameter's kind.
+
+        text: also take the spelled forms of a file or an environment ("150", "true", "a,b").
+        Raises ValueError with what is allowed, naming the parameter.
+        """
+        if value is None and self.default is None:
+            return None
+        if text and isinstance(value, str) and self.kind is not str:
+            value = _from_text(value, self.kind)
+        parsed = _KINDS[self.kind](value)
+        if parsed is None:
+            raise ValueError(f"{self.name} must be {_NAMES[self.kind]}, not {describe(value)}")
+        self._check_bounds(parsed)
+        return parsed
+
+    def _check_bounds(self, value: Any) -> None:
+        if self.choices is not None and value not in self.choices:
+            raise ValueError(f"{self.name}={value!r} is unknown; choose from {', '.join(self.choices)}")
+        if self.minimum is None and self.maximum is None:
+            return
+        size = len(value) if isinstance(value, list) else value
+        low = self.minimum is not None and not size >= self.minimum
+        high = self.maximum is not None and not size <= self.maximum
+        if low or high:
+            what = f"{self.name} has {size} entries" if isinstance(value, list) else f"{self.name}={value}"
+            raise ValueError(f"{what}; it must be {self._range()}")
+
+    def _range(self) -> str:
+        if self.maximum is None:
+            return f"at least {self.minimum:g}"
+        if self.minimum is None:
+            return f"at most {self.maximum:g}"
+        return f"between {self.minimum:g} and {self.maximum:g}"
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """Say that `name` is unknown, and which known name is the nearest."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def defaults(parameters: Sequence[Parameter], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every parameter where a request says nothing."""
+    return {parameter.name: overrides.get(parameter.name, parameter.default) for parameter in parameters}
+
+
+def describe(value: Any) -> str:
+    """Name the JSON type of a value without repeating it: it may be a client's text."""
+    for kind, name in ((bool, "a boolean"), (str, "a string"), (int, "an integer"), (float, "a number")):
+        if isinstance(value, kind):
+            return name
+    if value is None:
+        return "null"
+    return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "bytes"
+
+
+def _bool(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _int(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _str(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _list(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        return [value]
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+
+
+_KINDS: Mapping[type, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str, list: _list}
+_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string", list: "a list of strings"}
+
+
+def _from_text(value: str, kind: type) -> Any:
+    word = value.strip()
+    if kind is bool:
+        return True if word.lower() in _TRUE else False if word.lower() in _FALSE else value
+    if kind is list:
+        return [item.strip() for item in word.split(",") if item.strip()]
+    try:
+        return kind(word)
+    except ValueError:
+        return value

@@ -1,0 +1,269 @@
+"""The one path that a request takes, on every host and offline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence, Union
+
+from bert_handler.artifact import Artifact
+from bert_handler.batching import Limits, Outcome, Scheduler
+from bert_handler.config import HandlerConfig, read_settings
+from bert_handler.cpu import cpu_budget
+from bert_handler.engines import engine_class
+from bert_handler.engines.base import Engine, collate
+from bert_handler.errors import ConfigError, InternalError, InvalidRequestError, RequestError, RequestTooLargeError
+from bert_handler.labels import Labels
+from bert_handler.parameters import unknown
+from bert_handler.schema import (
+    Failure,
+    Identity,
+    Instance,
+    OutputSpec,
+    Prediction,
+    Request,
+    Response,
+    Row,
+)
+from bert_handler.tasks import task_class
+from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tokenization import TextTokenizer
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+
+Slot = Union[Failure, EncodedExample]
+
+
+class Pending:
+    """Requests whose rows are with the engine."""
+
+    def __init__(self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]) -> None:
+        self._predictor = predictor
+        self._slots = slots
+        self._requests = requests
+        self.future: Future[list[Outcome]] = Future()
+
+    def responses(self) -> list[Response]:
+        """Wait for the rows and return one response a request, in order."""
+        outcomes = iter(self.future.result())
+        return [
+            Response(
+                request,
+                [self._predictor.finish(slot, outcomes) for slot in slots],
+                tuple(request.outputs or self._predictor.default_outputs),
+            )
+            for request, slots in zip(self._requests, self._slots)
+        ]
+
+
+class Predictor:
+    """A loaded model: requests in, responses out, from any number of threads."""
+
+    def __init__(self, task: Task, engine: Engine, identity: Identity) -> None:
+        self.task = task
+        self.engine = engine
+        self.identity = identity
+        self.config = task.model.config
+        self.outputs: Mapping[str, OutputSpec] = {spec.name: spec for spec in task.outputs}
+        self.default_outputs = self._check_outputs(self.config.outputs or ("predict",))
+        spec = task.model.tokenizer.spec
+        self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
+        self._padding_side = spec.padding_side
+        self.cpu = cpu_budget(self.config.threads)
+        kind = engine.device.partition(":")[0]
+        limits = Limits(
+            self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 16384),
+            self.config.max_batch_rows,
+            self.config.max_queue_rows,
+        )
+        self.scheduler = Scheduler(self._run, limits, self.cpu.cores if engine.parallel_forwards else 1)
+
+    @classmethod
+    def load(
+        cls,
+        target: str | Path | Artifact,
+        *,
+        engine: str | None = None,
+        device: str | None = None,
+        identity: Identity | None = None,
+        model_yaml: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Predictor:
+        """Load a model directory or a .mar archive and run the task's sample through it.
+
+        engine, device: override the settings.  identity: what answers call the model; default: the
+        archive's manifest, else the settings.  model_yaml: model-config.yaml where it is read already.
+        Raises ConfigError or ArchiveError, saying what to change.
+        """
+        started = time.monotonic()
+        artifact = target if isinstance(target, Artifact) else Artifact.open(target)
+        settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
+        settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
+        task = load_task(artifact, settings)
+        config = task.model.config
+        chosen = engine_class(config.engine or "torch").load(artifact, task, config, _device(config))
+        predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
+        if config.warmup:
+            predictor.self_test()
+        logger.info(
+            "%s %s is ready after %.1f s: %s on the %s engine, %s; %s",
+            predictor.identity.name,
+            predictor.identity.version,
+            time.monotonic() - started,
+            task.name,
+            chosen.name,
+            chosen.device,
+            predictor.cpu.reason,
+        )
+        return predictor
+
+    def predict(self, instances: Sequence[Instance], **parameters: Any) -> list[Prediction]:
+        """Answer texts or JSON instances, in order; keyword arguments are the task's parameters.
+
+        Raises the first refused instance's RequestError.
+        """
+        response = self.respond([Request(list(instances), parameters=parameters)])[0]
+        predictions = []
+        for index, item in enumerate(response.predictions):
+            if isinstance(item, Failure):
+                raise type(item.error)(f"instance {index}: {item.error}") from item.error
+            predictions.append(item)
+        return predictions
+
+    def respond(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer requests together, in order; a refused instance is a Failure in its place."""
+        return self.begin(requests).responses()
+
+    def begin(self, requests: Sequence[Request], deadline: float | None = None) -> Pending:
+        """Check and tokenize requests (one tokenizer call) and queue their rows.
+
+        deadline: time.monotonic() after which nothing of them is computed any more.
+        """
+        parsed = [self._parse(request) for request in requests]
+        examples = [item for items in parsed for item in items if isinstance(item, Example)]
+        encoded = iter(self._encode(examples))
+        slots = [[next(encoded) if isinstance(item, Example) else item for item in items] for items in parsed]
+        pending = Pending(self, slots, requests)
+        rows = [row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
+        try:
+            pending.future = self.scheduler.submit(rows, deadline)
+        except RequestError as exc:
+            pending.future.set_result([exc] * len(rows))
+        return pending
+
+    def finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
+        """Turn the outcomes of one instance's rows, taken from the front, into its prediction."""
+        if isinstance(slot, Failure):
+            return slot
+        taken = [next(outcomes) for _ in slot.rows]
+        rows: list[RowOutputs] = []
+        for outcome in taken:
+            if isinstance(outcome, RequestError):
+                return Failure(outcome)
+            rows.append(outcome)
+        try:
+            return self.task.predict(slot, rows)
+        except RequestError as exc:
+            return Failure(exc)
+        except Exception:
+            logger.exception("an answer of %d tokens could not be decoded", slot.n_tokens)
+            return Failure(InternalError())
+
+    def self_test(self) -> None:
+        """Answer the task's own sample; ConfigError when the model cannot."""
+        result = self.respond([Request([self.task.sample])])[0].predictions[0]
+        if isinstance(result, Failure):
+            raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
+
+    def close(self) -> None:
+        """Answer what is queued and end the threads."""
+        self.scheduler.close()
+
+    def metadata(self) -> dict[str, Any]:
+        """The V2 model metadata: names, datatypes and shapes of what is taken and given."""
+        return {
+            "name": self.identity.name,
+            "versions": [self.identity.version],
+            "platform": f"transformers_{self.engine.name}",
+            "inputs": [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in self.task.fields],
+            "outputs": [
+                {"name": spec.name, "datatype": spec.datatype, "shape": [-1, *spec.shape]}
+                for spec in self.outputs.values()
+            ],
+        }
+
+    def _parse(self, request: Request) -> Sequence[Example | Failure]:
+        try:
+            if len(request.instances) > self.config.max_instances:
+                raise RequestTooLargeError(
+                    f"the request has {len(request.instances)} instances; max_instances is {self.config.max_instances}"
+                )
+            if request.outputs is not None:
+                self._check_outputs(request.outputs)
+            base = self.task.parse_parameters(request.parameters, self.config.parameters)
+        except (RequestError, ConfigError) as exc:
+            error = exc if isinstance(exc, RequestError) else InvalidRequestError(str(exc))
+            return [Failure(error)] * max(1, len(request.instances))
+        items: list[Example | Failure] = []
+        for instance in request.instances:
+            try:
+                items.append(self.task.parse(instance, base))
+            except RequestError as exc:
+                items.append(Failure(exc))
+        return items
+
+    def _encode(self, examples: Sequence[Example]) -> list[Slot]:
+        if not examples:
+            return []
+        try:
+            encoded = self.task.encode(examples)
+        except Exception:
+            if len(examples) > 1:
+                return [slot for example in examples for slot in self._encode([example])]
+            logger.exception("an instance could not be tokenized")
+            return [Failure(InternalError())]
+        return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
+
+    def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
+        outputs = self.engine.forward(collate(rows, self._padding, self._padding_side), threads)
+        return [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
+
+    def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
+        for name in names:
+            if name not in self.outputs:
+                raise ConfigError(unknown(name, self.outputs, "output"))
+        return tuple(names)
+
+
+def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
+    """Check the settings, the labels and the tokenizer of an artifact; no weights are loaded."""
+    chosen = task_class(settings.get("mode"), artifact.model_config)
+    config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
+    stated = config.num_labels if chosen.has_labels else None
+    if stated is not None and stated != artifact.num_labels:
+        raise ConfigError(f"setting num_labels={stated}, but the model has {artifact.num_labels} labels")
+    n_labels = artifact.num_labels if chosen.has_labels else 0
+    labels = Labels.load(artifact.directory, artifact.model_config.get("id2label"), n_labels)
+    tokenizer = TextTokenizer.load(
+        artifact.directory, artifact.model_config, config.do_lower_case, trust_remote_code=config.trust_remote_code
+    )
+    return chosen(Model(tokenizer, labels, artifact.model_config, config))
+
+
+def _identity(artifact: Artifact, config: HandlerConfig) -> Identity:
+    return Identity(config.model_name or artifact.directory.name)
+
+
+def _device(config: HandlerConfig) -> str:
+    if config.device is not None:
+        return config.device
+    if (config.engine or "torch") != "torch":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,57 @@
+"""The protocols, and which one a body speaks.  A new one is a file here and a line below."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from bert_handler import jsonio
+from bert_handler.errors import InvalidRequestError
+from bert_handler.protocols.base import Body, Protocol, error_reply, parse_json
+from bert_handler.protocols.raw import Raw
+from bert_handler.protocols.v1 import V1
+from bert_handler.protocols.v2 import COLUMNS, HEADER_LENGTH, V2
+
+RAW, V1_REST, V2_REST = Raw(), V1(), V2()
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (RAW, V1_REST, V2_REST)}
+
+__all__ = ["PROTOCOLS", "RAW", "V1_REST", "V2_REST", "Body", "Protocol", "detect", "error_reply"]
+
+
+def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
+    """Tell the protocol from the body itself; also the body, parsed where that was needed.
+
+    headers have lower-case names.  A body that begins like a JSON object must be one, unless it is
+    sent as text/plain; InvalidRequestError says so.
+    """
+    if HEADER_LENGTH in headers:
+        return V2_REST, body
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if isinstance(body, (bytes, bytearray, str)):
+        if content_type == "text/plain":
+            return RAW, body
+        body = _parsed(body, must_be_json=content_type == "application/json")
+    if not isinstance(body, Mapping):
+        return RAW, body
+    if "inputs" in body:
+        return V2_REST, body
+    if "instances" in body:
+        return V1_REST, body
+    # Without a field of any task, what is missing is more likely `inputs` than `text`.
+    return (RAW if any(name in body for name in COLUMNS) else V2_REST), body
+
+
+def _parsed(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:
+    start = body[:64].lstrip()[:1]
+    if must_be_json or start in ("{", b"{"):
+        try:
+            return parse_json(body)
+        except InvalidRequestError:
+            if must_be_json and isinstance(body, str):
+                return body  # TorchServe's worker has parsed a JSON string already
+            raise
+    if start in ("[", b"[", '"', b'"'):
+        try:
+            return jsonio.loads(body)
+        except ValueError:
+            return body
+    return body

@@ -1,0 +1,181 @@
+"""V2 tensors: datatypes, shapes and data, checked against each other."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from math import prod
+from typing import Any, List, Sequence, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import describe, unknown
+
+DTYPES = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+INTEGERS = frozenset(name for name, dtype in DTYPES.items() if dtype.kind in "iu")
+DATATYPES = (*DTYPES, "BYTES")
+
+Elements = List[Union[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input tensor, its data flat.
+
+    shape: as declared, () for a scalar, None where the client left it open (-1).
+    data: elements of BYTES as they came, or a flat NumPy array.
+    bare: BYTES data came as one string instead of a list.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] | None
+    data: Elements | NDArray[Any]
+    bare: bool = False
+
+    @property
+    def scalar(self) -> bool:
+        """Whether it is one element outside of any list."""
+        return self.bare or self.shape == ()
+
+    def rows(self) -> NDArray[Any]:
+        """Numbers as rows: (n, length), or (1, length) of a single flat row."""
+        data = np.asarray(self.data)
+        shape = self.shape if self.shape and len(self.shape) > 1 else (1, data.size)
+        return data.reshape(shape[0], -1)
+
+
+def check_datatype(value: Any, field: str) -> str:
+    """The datatype of a tensor; InvalidRequestError names the nearest known one."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{field}.datatype must be one of {', '.join(DATATYPES)}")
+    if value not in DATATYPES:
+        raise InvalidRequestError(f"{field}.datatype: {unknown(value, DATATYPES, 'datatype')}")
+    return value
+
+
+def check_shape(value: Any, field: str) -> tuple[int, ...] | None:
+    """A shape as clients send it: a list, an integer, or -1 where it is left open."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = None if value == -1 else [value]
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(size, int) and not isinstance(size, bool) for size in value
+    ):
+        raise InvalidRequestError(f"{field}.shape must be a list of integers, not {describe(value)}")
+    if any(size < -1 for size in value) or sum(size == -1 for size in value) > 1:
+        raise InvalidRequestError(f"{field}.shape {list(value)} must hold sizes from 0, and -1 at most once")
+    return tuple(value)
+
+
+def fit_shape(shape: tuple[int, ...] | None, count: int, field: str) -> tuple[int, ...] | None:
+    """Fill a -1 and compare the shape with the number of elements; InvalidRequestError on a lie."""
+    if shape is None:
+        return None
+    if -1 in shape:
+        known = prod(size for size in shape if size != -1)
+        if known and count % known == 0:
+            shape = tuple(count // known if size == -1 else size for size in shape)
+    if prod(shape) != count or -1 in shape:
+        raise InvalidRequestError(f"{field}.shape {list(shape)} does not fit its data of {count} elements")
+    return shape
+
+
+def from_json(datatype: str, data: Any, field: str) -> tuple[Elements | NDArray[Any], bool]:
+    """Flatten JSON data, nested or not; whether BYTES came as one bare string."""
+    if datatype == "BYTES":
+        if isinstance(data, (str, bytes)):
+            return [data], True
+        return _flat_strings(data, field), False
+    if not isinstance(data, list):
+        raise InvalidRequestError(f"{field}.data must be a list, not {describe(data)}")
+    dtype = DTYPES[datatype]
+    try:
+        array = np.array(data)
+    except ValueError as exc:
+        raise InvalidRequestError(f"{field}.data is nested unevenly") from exc
+    if array.size and array.dtype.kind not in _accepted_kinds(dtype):
+        raise InvalidRequestError(f"{field}.data does not hold {datatype} values")
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise InvalidRequestError(f"{field}.data has a value that is no {datatype}")
+    return converted.ravel(), False
+
+
+def from_bytes(datatype: str, raw: bytes, field: str) -> Elements | NDArray[Any]:
+    """Decode a binary tensor: little-endian values, or elements behind their 4-byte length."""
+    if datatype == "BYTES":
+        return _split(raw, field)
+    dtype = DTYPES[datatype]
+    if len(raw) % dtype.itemsize:
+        raise InvalidRequestError(f"{field} has {len(raw)} bytes, not a multiple of {dtype.itemsize} ({datatype})")
+    return np.frombuffer(raw, dtype=dtype)
+
+
+def to_bytes(datatype: str, values: Any) -> bytes:
+    """Encode an output as a binary tensor: the inverse of `from_bytes`."""
+    if datatype == "BYTES":
+        return b"".join(struct.pack("<I", len(item)) + item for item in (_utf8(value) for value in values))
+    return np.ascontiguousarray(values, dtype=DTYPES[datatype]).tobytes()
+
+
+def _split(raw: bytes, field: str) -> Elements:
+    elements: Elements = []
+    view, start = memoryview(raw), 0
+    while start < len(view):
+        if start + 4 > len(view):
+            raise InvalidRequestError(f"{field} ends inside the length of element {len(elements)}")
+        (length,) = struct.unpack_from("<I", view, start)
+        start += 4
+        if start + length > len(view):
+            raise InvalidRequestError(f"{field} ends inside element {len(elements)}")
+        elements.append(bytes(view[start : start + length]))
+        start += length
+    return elements
+
+
+def _flat_strings(data: Any, field: str) -> Elements:
+    if not isinstance(data, (list, tuple)):
+        raise InvalidRequestError(f"{field}.data must be a list of strings, not {describe(data)}")
+    flat: Elements = []
+    stack: list[Sequence[Any]] = [data]
+    depth = 0
+    while stack and depth <= 32:
+        level: list[Sequence[Any]] = []
+        for items in stack:
+            for item in items:
+                if isinstance(item, (list, tuple)):
+                    level.append(item)
+                elif isinstance(item, (str, bytes)):
+                    flat.append(item)
+                else:
+                    raise InvalidRequestError(f"{field}.data must hold strings, not {describe(item)}")
+        if level and flat:
+            raise InvalidRequestError(f"{field}.data is nested unevenly")
+        stack, depth = level, depth + 1
+    return flat
+
+
+def _accepted_kinds(dtype: np.dtype[Any]) -> str:
+    return {"b": "b", "f": "fiu"}.get(dtype.kind, "iu")
+
+
+def _utf8(value: str | bytes) -> bytes:
+    return value.encode("utf-8") if isinstance(value, str) else value

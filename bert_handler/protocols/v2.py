@@ -1,0 +1,300 @@
+"""Open Inference Protocol (V2) over REST: JSON, and JSON followed by binary tensors.
+
+https://github.com/kserve/open-inference-protocol, with Triton's binary tensor data extension.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from bert_handler import jsonio
+from bert_handler.errors import InvalidRequestError, RequestError
+from bert_handler.parameters import describe, unknown
+from bert_handler.protocols.base import (
+    Body,
+    Protocol,
+    element,
+    error_document,
+    failed,
+    parse_json,
+    truncation_notes,
+)
+from bert_handler.protocols.outputs import OutputTensor, output_tensors
+from bert_handler.protocols.tensors import (
+    INTEGERS,
+    Tensor,
+    check_datatype,
+    check_shape,
+    fit_shape,
+    from_bytes,
+    from_json,
+    to_bytes,
+)
+from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Reply, Request, Response, Tokens
+
+HEADER_LENGTH = "inference-header-content-length"
+TOKEN_INPUTS = {
+    "input_ids": "input_ids",
+    "attention_mask": "attention_mask",
+    "attention_masks": "attention_mask",
+    "token_type_ids": "token_type_ids",
+}
+COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
+"""Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
+
+
+class V2(Protocol):
+    """`{"inputs": [...]}` in, `{"outputs": [...]}` out."""
+
+    name = "v2"
+
+    def decode(self, body: Body, headers: Mapping[str, str]) -> Request:
+        header, binary = _split_body(body, headers)
+        document = parse_json(header)
+        if not isinstance(document, dict):
+            raise InvalidRequestError(f"the body must be a JSON object, not {describe(document)}")
+        for key in document:
+            if key not in ("id", "inputs", "outputs", "parameters"):
+                raise InvalidRequestError(unknown(key, ("id", "inputs", "outputs", "parameters"), "key"))
+        tensors, parameters = _inputs(document.get("inputs"), binary)
+        parameters.update(_object(document.get("parameters"), "parameters"))
+        binary_default = _flag(parameters.pop("binary_data_output", False), "parameters.binary_data_output")
+        outputs, binary_outputs = _requested(document.get("outputs"))
+        instances, scalar = instances_of(tensors)
+        return Request(
+            instances, _id(document.get("id")), parameters, outputs, scalar, binary_outputs, binary_default
+        )
+
+    def encode(self, response: Response, identity: Identity, specs: Mapping[str, OutputSpec]) -> Reply:
+        error = failed(response)
+        if error is not None:
+            return error
+        request = response.request
+        tensors, blocks = [], []
+        for tensor in output_tensors(response, specs):
+            if request.binary_outputs.get(tensor.name, request.binary_default):
+                raw = to_bytes(tensor.datatype, tensor.data)
+                blocks.append(raw)
+                tensors.append({**_head(tensor), "parameters": {"binary_data_size": len(raw)}})
+            else:
+                tensors.append({**_head(tensor), "data": tensor.data})
+        answer: dict[str, Any] = {} if request.id is None else {"id": request.id}
+        answer.update(model_name=identity.name, model_version=identity.version)
+        notes = response_parameters(response)
+        if notes:
+            answer["parameters"] = notes
+        answer["outputs"] = tensors
+        header = jsonio.dumps(answer)
+        if not blocks:
+            return Reply(header)
+        headers = {"Inference-Header-Content-Length": str(len(header))}
+        return Reply(header + b"".join(blocks), content_type="application/octet-stream", headers=headers)
+
+
+def response_parameters(response: Response) -> dict[str, Any]:
+    """What a V2 response says beside its outputs: truncation, and the errors of single instances."""
+    notes = truncation_notes(response)
+    errors = [
+        {"index": index, **error_document(item)}
+        for index, item in enumerate(response.predictions)
+        if isinstance(item, Failure)
+    ]
+    if errors:
+        notes["errors"] = jsonio.dumps(errors).decode()
+    return notes
+
+
+def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
+    """Turn input tensors into instances, and say whether they are one scalar instance.
+
+    BYTES tensors named like fields are columns; others are lists of instances, one after the other.
+    """
+    text = [tensor for tensor in tensors if tensor.datatype == "BYTES"]
+    if text and len(text) < len(tensors):
+        raise InvalidRequestError("inputs mixes BYTES with numbers; send texts or token tensors, not both")
+    if not text:
+        return _tokenized(tensors)
+    columns = [tensor for tensor in text if tensor.name in COLUMNS]
+    if len(text) > 1 and len(columns) == len(text):
+        return _from_columns(columns)
+    if len(text) > 1 and columns:
+        other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
+        raise InvalidRequestError(f"inputs: tensor {other!r} stands beside field {columns[0].name!r}; known fields: "
+                                  f"{', '.join(COLUMNS)}")
+    instances = [_element(item) for tensor in text for item in tensor.data]
+    return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
+
+
+def _from_columns(columns: Sequence[Tensor]) -> tuple[list[Instance], bool]:
+    names = [tensor.name for tensor in columns]
+    if len(set(names)) < len(names):
+        raise InvalidRequestError(f"inputs names a field twice: {', '.join(names)}")
+    counts = {len(tensor.data) for tensor in columns}
+    if len(counts) > 1:
+        sizes = ", ".join(f"{tensor.name} {len(tensor.data)}" for tensor in columns)
+        raise InvalidRequestError(f"inputs: the fields must have as many elements as each other ({sizes})")
+    instances: list[Instance] = []
+    for row in zip(*(tensor.data for tensor in columns)):
+        try:
+            instances.append({name: _text(item) for name, item in zip(names, row)})
+        except RequestError as exc:
+            instances.append(Failure(exc))
+    return instances, all(tensor.scalar for tensor in columns)
+
+
+def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
+    rows = {}
+    for tensor in tensors:
+        name = TOKEN_INPUTS.get(tensor.name)
+        if name is None:
+            raise InvalidRequestError(f"inputs: {unknown(tensor.name, TOKEN_INPUTS, 'tensor')} (or a BYTES tensor)")
+        if tensor.datatype not in INTEGERS:
+            raise InvalidRequestError(f"inputs: {tensor.name} must have an integer datatype, not {tensor.datatype}")
+        if name in rows:
+            raise InvalidRequestError(f"inputs names {name} twice")
+        rows[name] = tensor.rows().astype(np.int64)
+    if "input_ids" not in rows:
+        raise InvalidRequestError("inputs: input_ids is missing")
+    shapes = {array.shape for array in rows.values()}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in rows.items())
+        raise InvalidRequestError(f"inputs: the token tensors must have the same shape ({sizes})")
+    n_rows = len(rows["input_ids"])
+    single = all(tensor.shape is None or len(tensor.shape) < 2 for tensor in tensors)
+    return [Tokens({name: array[i] for name, array in rows.items()}) for i in range(n_rows)], single
+
+
+def _element(item: str | bytes) -> Instance:
+    try:
+        instance: Instance = element(item)
+    except RequestError as exc:
+        return Failure(exc)
+    return instance
+
+
+def _text(item: str | bytes) -> str:
+    if isinstance(item, str):
+        return item
+    try:
+        return item.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise InvalidRequestError(f"the element is not UTF-8 (byte {exc.start})") from exc
+
+
+def _split_body(body: Body, headers: Mapping[str, str]) -> tuple[Body, bytes | None]:
+    stated = headers.get(HEADER_LENGTH)
+    if stated is None:
+        return body, None
+    if not isinstance(body, (bytes, bytearray)):
+        raise InvalidRequestError("Inference-Header-Content-Length needs Content-Type: application/octet-stream")
+    if not stated.isascii() or not stated.isdigit() or int(stated) > len(body):
+        raise InvalidRequestError(
+            f"Inference-Header-Content-Length must be a number up to the body's {len(body)} bytes"
+        )
+    length = int(stated)
+    return bytes(body[:length]), bytes(body[length:])
+
+
+def _inputs(inputs: Any, binary: bytes | None) -> tuple[list[Tensor], dict[str, Any]]:
+    if inputs is None:
+        raise InvalidRequestError("inputs is missing; send at least one tensor")
+    if not isinstance(inputs, list) or not inputs:
+        raise InvalidRequestError("inputs must be a list of at least one tensor")
+    tensors, parameters, start = [], {}, 0
+    for index, document in enumerate(inputs):
+        field = f"inputs[{index}]"
+        if not isinstance(document, dict):
+            raise InvalidRequestError(f"{field} must be an object, not {describe(document)}")
+        own = _object(document.get("parameters"), f"{field}.parameters")
+        own.pop("content_type", None)
+        size = own.pop("binary_data_size", None)
+        raw = None
+        if size is not None:
+            raw = _block(binary, start, size, field)
+            start += len(raw)
+        tensors.append(_tensor(document, raw, field))
+        parameters.update(own)
+    if binary is not None and start != len(binary):
+        raise InvalidRequestError(f"{len(binary) - start} bytes follow the binary tensors that inputs declares")
+    return tensors, parameters
+
+
+def _tensor(document: Mapping[str, Any], raw: bytes | None, field: str) -> Tensor:
+    for key in document:
+        if key not in ("name", "shape", "datatype", "data", "parameters"):
+            known = ("name", "shape", "datatype", "data", "parameters")
+            raise InvalidRequestError(f"{field}: {unknown(key, known, 'key')}")
+    name = document.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequestError(f"{field}.name must be a non-empty string")
+    if "datatype" not in document:
+        raise InvalidRequestError(f"{field}.datatype is missing")
+    datatype = check_datatype(document["datatype"], field)
+    if "shape" not in document:
+        raise InvalidRequestError(f"{field}.shape is missing; send [n], or -1 to leave it open")
+    shape = check_shape(document["shape"], field)
+    if raw is None:
+        if "data" not in document:
+            raise InvalidRequestError(f"{field}.data is missing")
+        data, bare = from_json(datatype, document["data"], field)
+    elif "data" in document:
+        raise InvalidRequestError(f"{field} has both data and binary_data_size")
+    else:
+        data, bare = from_bytes(datatype, raw, field), False
+    return Tensor(name, datatype, fit_shape(shape, len(data), field), data, bare)
+
+
+def _block(binary: bytes | None, start: int, size: Any, field: str) -> bytes:
+    if binary is None:
+        raise InvalidRequestError(f"{field}.binary_data_size needs the header Inference-Header-Content-Length")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidRequestError(f"{field}.binary_data_size must be a number of bytes")
+    if start + size > len(binary):
+        raise InvalidRequestError(f"{field}.binary_data_size is {size}, but {len(binary) - start} bytes are left")
+    return binary[start : start + size]
+
+
+def _requested(outputs: Any) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
+    if outputs is None or outputs == []:
+        return None, {}
+    if not isinstance(outputs, list):
+        raise InvalidRequestError("outputs must be a list of objects with a name")
+    names, binary = [], {}
+    for index, item in enumerate(outputs):
+        field = f"outputs[{index}]"
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequestError(f"{field}.name must be a string")
+        own = _object(item.get("parameters"), f"{field}.parameters")
+        for key, value in own.items():
+            if key != "binary_data":
+                raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
+            binary[name] = _flag(value, f"{field}.parameters.binary_data")
+        names.append(name)
+    return tuple(names), binary
+
+
+def _object(value: Any, field: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{field} must be an object, not {describe(value)}")
+    return dict(value)
+
+
+def _flag(value: Any, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"{field} must be true or false, not {describe(value)}")
+    return value
+
+
+def _id(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequestError(f"id must be a string, not {describe(value)}")
+    return value
+
+
+def _head(tensor: OutputTensor) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}

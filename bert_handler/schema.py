@@ -1,0 +1,124 @@
+"""The few types that a request passes through on its way to an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Hashable, Iterator, Mapping, Sequence, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.errors import RequestError
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+Arrays = Mapping[str, "NDArray[Any]"]
+
+Document = Union[str, Mapping[str, Any]]
+"""One instance as a client sends it: a text, or a JSON object with the task's fields."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One instance that the client tokenized itself: int64 vectors of one length, by input name."""
+
+    inputs: Mapping[str, IntArray]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one instance has no prediction; its neighbours are not touched by it."""
+
+    error: RequestError
+
+
+Instance = Union[str, Mapping[str, Any], Tokens, Failure]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked, whatever the protocol.
+
+    instances: one entry an answer, in the order of the request.
+    scalar: the client sent one instance outside of any list; its answer has no batch dimension.
+    outputs: names of the requested outputs, None for the configured default.
+    binary_outputs: those of `outputs` that are wanted as raw bytes; None means none was named.
+    binary_default: whether an output that was not named apart is wanted as raw bytes.
+    """
+
+    instances: Sequence[Instance]
+    id: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] | None = None
+    scalar: bool = False
+    binary_outputs: Mapping[str, bool] = field(default_factory=dict)
+    binary_default: bool = False
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Name, V2 datatype and shape (without the batch dimension, -1 where it varies) of one output."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one instance.
+
+    outputs: every output of the task by name.  Arrays, numbers and strings are elements of a typed
+        tensor, a tuple of strings is a row of one, a list or a dict is one JSON document.
+    input_tokens: tokens of the instance before anything was cut, special tokens included.
+    """
+
+    outputs: Mapping[str, Any]
+    input_tokens: int = 0
+    truncated: bool = False
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+
+@dataclass(frozen=True)
+class Response:
+    """The predictions of one request, in its order, and which outputs of them to send."""
+
+    request: Request
+    predictions: Sequence[Prediction | Failure]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Bytes for the wire."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Name and version of a model as its archive's manifest states them."""
+
+    name: str
+    version: str = "1.0"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence for the engine.
+
+    inputs: int64 vectors by input name.  length: tokens, what it costs.
+    key: rows of different keys never share a forward (decoding options, for instance).
+    """
+
+    inputs: Mapping[str, IntArray]
+    length: int
+    key: Hashable = None

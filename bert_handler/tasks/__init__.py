@@ -1,0 +1,31 @@
+"""The tasks, by their `mode`.  A new one is a file here and a line below."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from bert_handler.errors import ConfigError
+from bert_handler.parameters import unknown
+from bert_handler.tasks.base import Task
+from bert_handler.tasks.sequence_classification import SequenceClassification
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (SequenceClassification,)}
+
+
+def task_class(mode: str | None, model_config: Mapping[str, Any]) -> type[Task]:
+    """The task that settings name, else the one that the model's architecture was trained for.
+
+    Raises ConfigError on an unknown mode and on an architecture that says nothing.
+    """
+    if mode is not None:
+        if mode not in TASKS:
+            raise ConfigError(unknown(mode, TASKS, "mode"))
+        return TASKS[mode]
+    architectures = model_config.get("architectures") or [""]
+    for task in TASKS.values():
+        if str(architectures[0]).endswith(task.architectures):
+            return task
+    raise ConfigError(
+        f"the model's architecture {architectures[0]!r} does not say what it is for; "
+        f"set mode in setup_config.json to one of {', '.join(TASKS)}"
+    )

@@ -1,0 +1,237 @@
+"""What a task is: how its instances are read, encoded, and turned into predictions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.config import HandlerConfig
+from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
+from bert_handler.labels import Labels
+from bert_handler.parameters import Parameter, describe, unknown
+from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
+from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
+
+RowOutputs = Mapping[str, "NDArray[Any]"]
+
+TRUNCATION = Parameter(
+    "truncation", str, "truncate", "what happens to a text that is too long", choices=("error", "truncate", "stride")
+)
+STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
+
+EXPLANATION_FIELDS = frozenset({"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"})
+"""Keys of an instance that matter to explanations alone; the seed's request carries `target`."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a task knows of the model that it serves."""
+
+    tokenizer: TextTokenizer
+    labels: Labels
+    model_config: Mapping[str, Any]
+    config: HandlerConfig
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens of a sequence: the smaller of the model's limit and the configured one."""
+        limits = [limit for limit in (self.tokenizer.spec.max_length, self.config.max_length) if limit]
+        return min(limits) if limits else None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One checked instance: its fields, or what the client tokenized itself, and its parameters."""
+
+    fields: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """One instance ready for the engine: its sequences, and the rows of all their windows."""
+
+    example: Example
+    sequences: Sequence[Encoded]
+    rows: Sequence[Row]
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(sequence.n_tokens for sequence in self.sequences)
+
+    @property
+    def truncated(self) -> bool:
+        return any(sequence.truncated for sequence in self.sequences)
+
+
+class Task(ABC):
+    """One `mode`.  Subclasses say what they read and how outputs of the graph become predictions."""
+
+    name: ClassVar[str]
+    model_class: ClassVar[str]
+    """Name of the transformers auto class with the task's head."""
+    architectures: ClassVar[tuple[str, ...]] = ()
+    """Endings of the architectures that are served with this task where no mode is set."""
+    optional_weights: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of weights that a checkpoint may lack because the head does not use them."""
+    fields: ClassVar[tuple[str, ...]] = ("text",)
+    """Required fields of a JSON instance; a plain text is the first of them where it is the only one."""
+    optional_fields: ClassVar[tuple[str, ...]] = ()
+    parameters: ClassVar[tuple[Parameter, ...]] = (TRUNCATION, STRIDE)
+    has_labels: ClassVar[bool] = False
+    """Whether the model's outputs are named by index_to_name.json."""
+    needs_offsets: ClassVar[bool] = False
+    accepts_tokens: ClassVar[bool] = True
+    sample: ClassVar[Instance] = "The quick brown fox jumps over the lazy dog."
+    """What the self-test at load sends."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._by_name = {parameter.name: parameter for parameter in self.parameters}
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """Every output that a request may ask for, `predict` first."""
+
+    @abstractmethod
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Reduce the model's output to what leaves the device; part of the graph on every engine.
+
+        output: transformers' model output.  inputs: int64 tensors (B, L).  Tensor methods only.
+        """
+
+    @abstractmethod
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        """Turn the graph's outputs for one instance's rows into its outputs by name."""
+
+    def texts(self, example: Example) -> list[Text]:
+        """The sequences of one instance, each a text or a pair."""
+        text, pair = example.fields["text"], example.fields.get("text_pair")
+        return [text if pair is None else (text, pair)]
+
+    def truncation(self, example: Example) -> Truncation:
+        """What is done with this instance when it is too long."""
+        parameters = example.parameters
+        return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"])
+
+    # ---- one way for every task -------------------------------------------------------------
+
+    def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Check request parameters and lay them over `base`; InvalidRequestError names a wrong one."""
+        if not given:
+            return base
+        merged = dict(base)
+        for name, value in given.items():
+            parameter = self._by_name.get(name)
+            if parameter is None or not parameter.request:
+                raise InvalidRequestError(unknown(name, self._by_name, "parameter"))
+            try:
+                merged[name] = parameter.parse(value)
+            except ValueError as exc:
+                raise InvalidRequestError(f"parameter {exc}") from exc
+        return merged
+
+    def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
+        """Check one instance against the task's fields and parameters."""
+        if isinstance(instance, Failure):
+            raise instance.error
+        if isinstance(instance, Tokens):
+            if not self.accepts_tokens:
+                raise UnservableError(f"{self.name} needs text, not input_ids: its answers point into the text")
+            return Example({}, base, instance)
+        if isinstance(instance, str):
+            if len(self.fields) > 1:
+                raise InvalidRequestError(f"{self.fields[1]} is missing; send {self._form()}")
+            fields: dict[str, Any] = {self.fields[0]: instance}
+            self._check_text(self.fields[0], instance)
+            return Example(fields, base)
+        return self._parse_object(instance, base)
+
+    def _parse_object(self, instance: Mapping[str, Any], base: Mapping[str, Any]) -> Example:
+        fields, given = {}, {}
+        for key, value in instance.items():
+            if key in self.fields or key in self.optional_fields:
+                fields[key] = value
+            elif key in self._by_name:
+                given[key] = value
+            elif key not in EXPLANATION_FIELDS:
+                known = [*self.fields, *self.optional_fields, *self._by_name]
+                raise InvalidRequestError(unknown(key, known, "field"))
+        for name in self.fields:
+            if name not in fields:
+                raise InvalidRequestError(f"{name} is missing; send {self._form()}")
+        for name, value in fields.items():
+            self.check_field(name, value)
+        return Example(fields, self.parse_parameters(given, base))
+
+    def check_field(self, name: str, value: Any) -> None:
+        """Check the value of one field; a string in most tasks."""
+        self._check_text(name, value)
+
+    def encode(self, examples: Sequence[Example]) -> list[EncodedExample | RequestError]:
+        """Tokenize all instances with one tokenizer call; an error takes the place of a refused one."""
+        texts: list[Text] = []
+        rules: list[Truncation] = []
+        spans = []
+        for example in examples:
+            own = [] if example.tokens is not None else self.texts(example)
+            spans.append((len(texts), len(texts) + len(own)))
+            texts += own
+            rules += [self.truncation(example)] * len(own)
+        encoded = self.model.tokenizer.encode(texts, rules, offsets=self.needs_offsets) if texts else []
+        return [self._assemble(example, encoded[start:end]) for example, (start, end) in zip(examples, spans)]
+
+    def _assemble(
+        self, example: Example, encoded: Sequence[Encoded | RequestTooLargeError]
+    ) -> EncodedExample | RequestError:
+        try:
+            if example.tokens is not None:
+                encoded = [self.model.tokenizer.from_tokens(example.tokens, self.model.max_length)]
+            sequences = []
+            for item in encoded:
+                if isinstance(item, RequestError):
+                    return item
+                self._check_size(item.n_tokens)
+                sequences.append(item)
+            rows = [row for sequence in sequences for row in self.rows(example, sequence)]
+        except RequestError as exc:
+            return exc
+        return EncodedExample(example, sequences, rows)
+
+    def rows(self, example: Example, sequence: Encoded) -> list[Row]:
+        """The engine rows of one sequence, one a window."""
+        return [Row(sequence.inputs(i), len(kept)) for i, kept in enumerate(sequence.windows)]
+
+    def predict(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Prediction:
+        """The prediction for one instance from its rows' outputs."""
+        return Prediction(self.decode(encoded, rows), encoded.n_tokens, encoded.truncated)
+
+    def _check_size(self, n_tokens: int) -> None:
+        limit = self.model.config.max_input_tokens
+        if n_tokens > limit:
+            raise RequestTooLargeError(f"the text has {n_tokens} tokens; max_input_tokens is {limit}")
+
+    @staticmethod
+    def _check_text(name: str, value: Any) -> None:
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"{name} must be a string, not {describe(value)}")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as exc:
+            raise InvalidRequestError(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
+
+    def _form(self) -> str:
+        return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
+
+
+def mean_over_windows(rows: Sequence[RowOutputs], name: str) -> NDArray[np.float32]:
+    """Average one output over the windows of an instance."""
+    if len(rows) == 1:
+        return np.asarray(rows[0][name], dtype=np.float32)
+    return np.mean([row[name] for row in rows], axis=0, dtype=np.float32)

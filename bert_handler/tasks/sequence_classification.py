@@ -1,0 +1,105 @@
+"""Label a text or a pair of texts: one label, several labels, or a number."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.parameters import Parameter
+from bert_handler.schema import OutputSpec
+from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, mean_over_windows
+
+FUNCTIONS = ("default", "softmax", "sigmoid", "none")
+
+
+class SequenceClassification(Task):
+    """`problem_type` of the model decides: softmax over labels, a sigmoid each, or the bare value."""
+
+    name = "sequence_classification"
+    model_class = "AutoModelForSequenceClassification"
+    architectures = ("ForSequenceClassification",)
+    has_labels = True
+    optional_fields = ("text_pair",)
+    parameters = (
+        Parameter("top_k", int, None, "answer with the k best labels instead of one", minimum=1),
+        Parameter("function_to_apply", str, "default", "what makes logits probabilities", choices=FUNCTIONS),
+        Parameter("threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1),
+        TRUNCATION,
+        STRIDE,
+    )
+
+    @property
+    def problem_type(self) -> str:
+        """single_label_classification, multi_label_classification or regression."""
+        stated = self.model.model_config.get("problem_type")
+        return str(stated) if stated else "single_label_classification"
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        n_labels = len(self.model.labels)
+        if self.problem_type == "regression":
+            own: tuple[int, ...] = () if n_labels == 1 else (n_labels,)
+            return (OutputSpec("predict", "FP32", own), OutputSpec("score", "FP32", own), self._vector("logits"))
+        defaults = self.model.config.parameters
+        if defaults.get("threshold") is not None:
+            best = OutputSpec("predict", "BYTES"), OutputSpec("score", "BYTES")
+        else:
+            k = defaults.get("top_k")
+            shape = () if k is None else (min(k, n_labels),)
+            best = OutputSpec("predict", "BYTES", shape), OutputSpec("score", "FP32", shape)
+        return (*best, self._vector("probabilities"), self._vector("logits"))
+
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"logits": output.logits.float()}
+
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        logits = mean_over_windows(rows, "logits")
+        parameters = encoded.example.parameters
+        function = self._function(parameters["function_to_apply"])
+        scores = FUNCTION[function](logits)
+        if self.problem_type == "regression":
+            value = scores[0] if len(scores) == 1 else scores
+            return {"predict": value, "score": value, "logits": logits}
+        labels, best = self._best(scores, parameters)
+        return {"predict": labels, "score": best, "probabilities": scores, "logits": logits}
+
+    def _best(self, scores: NDArray[np.float32], parameters: Mapping[str, Any]) -> tuple[Any, Any]:
+        names = self.model.labels.names
+        top_k, threshold = parameters["top_k"], parameters["threshold"]
+        if top_k is None and threshold is None:
+            index = int(scores.argmax())
+            return names[index], scores[index]
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        if threshold is None:
+            return tuple(names[i] for i in order), scores[order]
+        order = order[scores[order] >= threshold]
+        # How many labels pass differs from text to text: documents, not tensors.
+        return [names[i] for i in order], list(scores[order])
+
+    def _function(self, asked: str) -> str:
+        if asked != "default":
+            return asked
+        if self.problem_type == "regression":
+            return "none"
+        multi = self.problem_type == "multi_label_classification" or len(self.model.labels) == 1
+        return "sigmoid" if multi else "softmax"
+
+    def _vector(self, name: str) -> OutputSpec:
+        return OutputSpec(name, "FP32", (len(self.model.labels),))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis, float32 in and out."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logistic function, float32 in and out, without overflow for large negative logits."""
+    exponents = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + exponents), exponents / (1 + exponents)).astype(np.float32)
+
+
+FUNCTION = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
