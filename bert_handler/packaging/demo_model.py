@@ -141,10 +141,11 @@ def encoder_directory() -> Path:
 
 
 def _write_weights(path: Path, encoder: Path, variant: Variant) -> None:
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file, save
 
     base = load_file(encoder / "model.safetensors")
-    save_file(merge(base, _delta(variant), variant), path, metadata={"format": "pt"})
+    # Not save_file: it leaves the file readable by its owner alone, and servers run as another user.
+    path.write_bytes(save(merge(base, _delta(variant), variant), metadata={"format": "pt"}))
 
 
 def merge(base: Tensors, delta: Tensors, variant: Variant) -> Tensors:
