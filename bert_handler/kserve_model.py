@@ -1,0 +1,158 @@
+"""The KServe host: kserve.ModelServer with predictors in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Mapping, Sequence
+
+import grpc
+import kserve
+from kserve import model_server
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
+
+import bert_handler
+from bert_handler import serving
+from bert_handler.errors import ModelNotFoundError, RequestError
+from bert_handler.predictor import Predictor
+from bert_handler.protocols import V2_REST, Protocol, error_reply
+from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
+from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Models, Routes, ServedModel
+from bert_handler.schema import Reply
+from bert_handler import jsonio
+
+logger = logging.getLogger(__name__)
+
+LOOP_BYTES = 16 * 1024
+"""Bodies up to this size are decoded and tokenized on the event loop: a thread would cost more."""
+_CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
+
+
+class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
+    """A predictor under the name that routes call it by."""
+
+    def __init__(self, name: str, predictor: Predictor) -> None:
+        super().__init__(name)
+        self.predictor = predictor
+        self.version = predictor.identity.version
+        self.ready = True
+
+    async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
+        """Answer one body.  The forward runs on the scheduler's threads, never on the event loop."""
+        if len(body) <= LOOP_BYTES:
+            call, pending = self._begin(body, headers, protocol)
+        else:
+            call, pending = await asyncio.to_thread(self._begin, body, headers, protocol)
+        await asyncio.wrap_future(pending.future)
+        return serving.encode(self.predictor, serving.answers([call], pending)[0])
+
+    def _begin(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Any:
+        call = serving.decode(body, headers, protocol)
+        return call, serving.begin(self.predictor, [call])
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """V2 model metadata."""
+        return self.predictor.metadata()
+
+    def stop(self) -> None:
+        """Answer what is queued, then end the model's threads."""
+        super().stop()
+        self.predictor.close()
+
+
+class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unused-ignore]
+    """The gRPC form of the same routes."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        states = [await model.healthy() for model in self._models().values()]
+        return pb.ServerReadyResponse(ready=bool(states) and all(states))
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        model = await self._model(request.name, request.version, context)
+        return pb.ModelReadyResponse(ready=await model.healthy())
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return pb.ServerMetadataResponse(
+            name="bert-handler", version=bert_handler.__version__, extensions=EXTENSIONS
+        )
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        model = await self._model(request.name, request.version, context)
+        return pb.ModelMetadataResponse(**await model.metadata())
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        model = await self._model(request.model_name, request.model_version, context)
+        try:
+            body, headers = request_body(request)
+            reply = await model.reply(body, headers, V2_REST)
+        except RequestError as exc:
+            reply = error_reply(exc)
+        if reply.status != 200:
+            await _abort(context, reply.status, str(jsonio.loads(reply.body)["error"]))
+        return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
+
+    async def _model(self, name: str, version: str, context: Any) -> ServedModel:
+        model = self._models().get(name)
+        if model is None or (version and version != model.version):
+            error = ModelNotFoundError(f"model {name!r}{f' version {version}' if version else ''} is not served here")
+            await _abort(context, error.status, str(error))
+        assert model is not None
+        return model
+
+
+async def _abort(context: Any, status: int, message: str) -> None:
+    await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
+
+
+class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
+    """kserve.ModelServer with the package's routes before the SDK's, on one address."""
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        http_port: int = 8080,
+        grpc_port: int | None = 8081,
+        max_body_bytes: int = DEFAULT_BODY_BYTES,
+        access_log: bool = False,
+        grace_period_s: int = 30,
+    ) -> None:
+        super().__init__(
+            http_port=http_port, enable_grpc=False, enable_latency_logging=False, grace_period=grace_period_s
+        )
+        self._host = host
+        self._own_grpc_port = grpc_port
+        self._max_body_bytes = max_body_bytes
+        routes = Routes(self.registered_models.get_models, max_body_bytes).routes()
+        model_server.app.router.routes[:0] = routes
+        if not access_log:
+            for name in _CHATTY_LOGGERS:
+                logging.getLogger(name).setLevel(logging.WARNING)
+
+    async def _serve(self) -> None:
+        self._rest_server.config.host = self._host
+        rpc = None
+        if self._own_grpc_port is not None:
+            rpc = grpc.aio.server(options=[("grpc.max_receive_message_length", self._max_body_bytes)])
+            pb_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(self.registered_models.get_models), rpc)
+            rpc.add_insecure_port(f"{self._host}:{self._own_grpc_port}")
+            await rpc.start()
+        await asyncio.gather(*self.servers)
+        if rpc is not None:
+            await rpc.stop(self.grace_period)
+        for name in list(self.registered_models.get_models()):
+            self.registered_models.unload(name)
+
+    def stop(self, sig: int) -> None:
+        """Nothing more to do: the HTTP server drains first, then `_serve` ends the rest."""
+
+
+def serve(models: Sequence[kserve.Model], server: Server) -> None:
+    """Serve models until SIGTERM or SIGINT."""
+    server.start(list(models))

@@ -1,0 +1,157 @@
+"""The HTTP routes of the KServe host: the Open Inference Protocol, V1, and TorchServe's own.
+
+They are put before the SDK's routes of the same paths: those refuse requests that clients send
+(FACTS: shapes of -1, bare strings, missing content types) and parse each body twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Awaitable, Callable, Mapping, Optional
+from typing import Protocol as Interface
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import bert_handler
+from bert_handler import jsonio
+from bert_handler.errors import ModelNotFoundError, NotReadyError, RequestError, RequestTooLargeError
+from bert_handler.protocols import V2_REST, Protocol, error_reply
+from bert_handler.schema import Reply
+
+DEFAULT_BODY_BYTES = 32 * 2**20
+EXTENSIONS = ["binary_tensor_data"]
+_JSON = "application/json"
+
+
+class ServedModel(Interface):
+    """What a route needs of a model, be it in this process or behind another server."""
+
+    version: str
+
+    async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Reply:
+        """Answer one body; never raises for a refused request."""
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """V2 model metadata."""
+
+    async def healthy(self) -> bool:
+        """Whether it would answer now."""
+
+
+Models = Callable[[], Mapping[str, ServedModel]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Routes:
+    """The endpoints over a live view of the served models."""
+
+    def __init__(self, models: Models, max_body_bytes: int = DEFAULT_BODY_BYTES) -> None:
+        self._models = models
+        self._max_body_bytes = max_body_bytes
+
+    def routes(self) -> list[Route]:
+        """All routes, most requested first."""
+        table: list[tuple[str, str, Endpoint]] = [
+            ("POST", "/v2/models/{name}/infer", self._infer(V2_REST)),
+            ("POST", "/v2/models/{name}/versions/{version}/infer", self._infer(V2_REST)),
+            ("POST", "/v1/models/{name}:predict", self._infer(None)),
+            ("POST", "/predictions/{name}", self._infer(None)),
+            ("POST", "/predictions/{name}/{version}", self._infer(None)),
+            ("GET", "/v2", self.server_metadata),
+            ("GET", "/v2/", self.server_metadata),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("GET", "/v2/models", self.list_models),
+            ("GET", "/v1/models", self.list_models),
+            ("GET", "/v2/models/{name}", self.model_metadata),
+            ("GET", "/v2/models/{name}/versions/{version}", self.model_metadata),
+            ("GET", "/v2/models/{name}/ready", self.model_ready),
+            ("GET", "/v2/models/{name}/versions/{version}/ready", self.model_ready),
+            ("GET", "/v1/models/{name}", self.model_ready),
+        ]
+        return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+    async def server_metadata(self, request: Request) -> Response:
+        """Name, version and extensions of the server."""
+        return _json({"name": "bert-handler", "version": bert_handler.__version__, "extensions": EXTENSIONS})
+
+    async def live(self, request: Request) -> Response:
+        """The process answers."""
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Every model is loaded and has passed its self-test."""
+        models = self._models()
+        waiting = [name for name, model in models.items() if not await model.healthy()]
+        if waiting or not models:
+            raise NotReadyError(f"not ready: {', '.join(waiting) or 'no model is loaded'}")
+        return _json({"ready": True})
+
+    async def list_models(self, request: Request) -> Response:
+        """Names of the models."""
+        return _json({"models": list(self._models())})
+
+    async def model_metadata(self, request: Request) -> Response:
+        """Inputs and outputs of one model."""
+        return _json(await self._model(request).metadata())
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether one model would answer now."""
+        name = request.path_params["name"]
+        if not await self._model(request).healthy():
+            raise NotReadyError(f"model {name!r} is not ready")
+        return _json({"name": name, "ready": True})
+
+    def _infer(self, protocol: Protocol | None) -> Endpoint:
+        async def infer(request: Request) -> Response:
+            model = self._model(request)
+            body = await self._body(request)
+            return _response(await model.reply(body, dict(request.headers), protocol))
+
+        return infer
+
+    def _model(self, request: Request) -> ServedModel:
+        models = self._models()
+        name, version = request.path_params["name"], request.path_params.get("version")
+        model = models.get(name)
+        if model is None:
+            raise ModelNotFoundError(f"model {name!r} is not served here; served: {', '.join(models) or 'none'}")
+        if version is not None and version != model.version:
+            raise ModelNotFoundError(f"model {name!r} has version {model.version}, not {version}")
+        return model
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self._max_body_bytes
+        stated = request.headers.get("content-length", "0")
+        if stated.isdigit() and int(stated) > limit:
+            raise RequestTooLargeError(f"the body has {stated} bytes; at most {limit} are taken")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise RequestTooLargeError(f"the body has more than {limit} bytes, which is the most that is taken")
+        return bytes(body)
+
+
+def _guarded(endpoint: Endpoint) -> Endpoint:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RequestError as exc:
+            return _response(error_reply(exc))
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+    return guarded
+
+
+def _json(content: Any) -> Response:
+    return Response(jsonio.dumps(content), media_type=_JSON)
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, dict(reply.headers))
+    # Not through media_type: it would append a charset to text/plain a second time.
+    response.headers["content-type"] = reply.content_type
+    return response
