@@ -42,6 +42,7 @@ EXTRAS = {
         "ruff",
         "schemathesis",
         "selenium",
+        "types-grpcio",
         "types-PyYAML",
         "vermin",
     ],
