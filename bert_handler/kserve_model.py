@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import grpc
 import kserve
@@ -13,14 +14,13 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 import bert_handler
-from bert_handler import serving
-from bert_handler.errors import ModelNotFoundError, RequestError
+from bert_handler import jsonio, serving
+from bert_handler.errors import RequestError
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
-from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Models, Routes, ServedModel
+from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Models, Routes, ServedModel, find
 from bert_handler.schema import Reply
-from bert_handler import jsonio
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     def __init__(self, name: str, predictor: Predictor) -> None:
         super().__init__(name)
         self.predictor = predictor
-        self.version = predictor.identity.version
         self.ready = True
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
@@ -99,16 +98,15 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
 
     async def _model(self, name: str, version: str, context: Any) -> ServedModel:
-        model = self._models().get(name)
-        if model is None or (version and version != model.version):
-            error = ModelNotFoundError(f"model {name!r}{f' version {version}' if version else ''} is not served here")
-            await _abort(context, error.status, str(error))
-        assert model is not None
-        return model
+        try:
+            return await find(self._models(), name, version)
+        except RequestError as exc:
+            return await _abort(context, exc.status, str(exc))
 
 
-async def _abort(context: Any, status: int, message: str) -> None:
+async def _abort(context: Any, status: int, message: str) -> NoReturn:
     await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
+    raise AssertionError("abort raises")
 
 
 class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
@@ -140,7 +138,9 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         rpc = None
         if self._own_grpc_port is not None:
             rpc = grpc.aio.server(options=[("grpc.max_receive_message_length", self._max_body_bytes)])
-            pb_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(self.registered_models.get_models), rpc)
+            pb_grpc.add_GRPCInferenceServiceServicer_to_server(
+                Servicer(self.registered_models.get_models), rpc
+            )
             rpc.add_insecure_port(f"{self._host}:{self._own_grpc_port}")
             await rpc.start()
         await asyncio.gather(*self.servers)

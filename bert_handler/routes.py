@@ -6,7 +6,8 @@ They are put before the SDK's routes of the same paths: those refuse requests th
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Mapping, Optional
+from collections.abc import Awaitable, Mapping
+from typing import Any, Callable, Optional
 from typing import Protocol as Interface
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,8 +27,6 @@ _JSON = "application/json"
 
 class ServedModel(Interface):
     """What a route needs of a model, be it in this process or behind another server."""
-
-    version: str
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Reply:
         """Answer one body; never raises for a refused request."""
@@ -94,32 +93,25 @@ class Routes:
 
     async def model_metadata(self, request: Request) -> Response:
         """Inputs and outputs of one model."""
-        return _json(await self._model(request).metadata())
+        return _json(await (await self._model(request)).metadata())
 
     async def model_ready(self, request: Request) -> Response:
         """Whether one model would answer now."""
         name = request.path_params["name"]
-        if not await self._model(request).healthy():
+        if not await (await self._model(request)).healthy():
             raise NotReadyError(f"model {name!r} is not ready")
         return _json({"name": name, "ready": True})
 
     def _infer(self, protocol: Protocol | None) -> Endpoint:
         async def infer(request: Request) -> Response:
-            model = self._model(request)
+            model = await self._model(request)
             body = await self._body(request)
             return _response(await model.reply(body, dict(request.headers), protocol))
 
         return infer
 
-    def _model(self, request: Request) -> ServedModel:
-        models = self._models()
-        name, version = request.path_params["name"], request.path_params.get("version")
-        model = models.get(name)
-        if model is None:
-            raise ModelNotFoundError(f"model {name!r} is not served here; served: {', '.join(models) or 'none'}")
-        if version is not None and version != model.version:
-            raise ModelNotFoundError(f"model {name!r} has version {model.version}, not {version}")
-        return model
+    async def _model(self, request: Request) -> ServedModel:
+        return await find(self._models(), request.path_params["name"], request.path_params.get("version"))
 
     async def _body(self, request: Request) -> bytes:
         limit = self._max_body_bytes
@@ -130,8 +122,22 @@ class Routes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                raise RequestTooLargeError(f"the body has more than {limit} bytes, which is the most that is taken")
+                raise RequestTooLargeError(
+                    f"the body has more than {limit} bytes, which is the most that is taken"
+                )
         return bytes(body)
+
+
+async def find(models: Mapping[str, ServedModel], name: str, version: str | None) -> ServedModel:
+    """The model of that name, and version where one is asked for; ModelNotFoundError without it."""
+    model = models.get(name)
+    if model is None:
+        raise ModelNotFoundError(f"model {name!r} is not served here; served: {', '.join(models) or 'none'}")
+    if version:
+        versions = (await model.metadata())["versions"]
+        if version not in versions:
+            raise ModelNotFoundError(f"model {name!r} has version {', '.join(versions)}, not {version!r}")
+    return model
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:

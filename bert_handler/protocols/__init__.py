@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
@@ -14,7 +15,20 @@ from bert_handler.protocols.v2 import COLUMNS, HEADER_LENGTH, V2
 RAW, V1_REST, V2_REST = Raw(), V1(), V2()
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (RAW, V1_REST, V2_REST)}
 
-__all__ = ["PROTOCOLS", "RAW", "V1_REST", "V2_REST", "Body", "Protocol", "detect", "error_reply"]
+PROTOCOL_HEADER = "x-inference-protocol"
+"""Names the protocol where a route in front has fixed it: the body is not asked then."""
+
+__all__ = [
+    "PROTOCOLS",
+    "PROTOCOL_HEADER",
+    "RAW",
+    "V1_REST",
+    "V2_REST",
+    "Body",
+    "Protocol",
+    "detect",
+    "error_reply",
+]
 
 
 def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
@@ -23,6 +37,9 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
     headers have lower-case names.  A body that begins like a JSON object must be one, unless it is
     sent as text/plain; InvalidRequestError says so.
     """
+    stated = PROTOCOLS.get(headers.get(PROTOCOL_HEADER, ""))
+    if stated is not None:
+        return stated, body
     if HEADER_LENGTH in headers:
         return V2_REST, body
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()

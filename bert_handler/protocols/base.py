@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Mapping, Sequence, Union
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Union
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError, QueueFullError, RequestError

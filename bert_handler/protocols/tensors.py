@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, List, Sequence, Union
+from typing import Any, List, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,9 @@ def from_bytes(datatype: str, raw: bytes, field: str) -> Elements | NDArray[Any]
         return _split(raw, field)
     dtype = DTYPES[datatype]
     if len(raw) % dtype.itemsize:
-        raise InvalidRequestError(f"{field} has {len(raw)} bytes, not a multiple of {dtype.itemsize} ({datatype})")
+        raise InvalidRequestError(
+            f"{field} has {len(raw)} bytes, not a multiple of {dtype.itemsize} ({datatype})"
+        )
     return np.frombuffer(raw, dtype=dtype)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
@@ -38,7 +39,9 @@ class V1(Protocol):
         error = failed(response)
         if error is not None:
             return error
-        answer: dict[str, Any] = {"predictions": [plain(item, response.outputs) for item in response.predictions]}
+        answer: dict[str, Any] = {
+            "predictions": [plain(item, response.outputs) for item in response.predictions]
+        }
         notes = truncation_notes(response)
         if notes:
             answer["parameters"] = notes

@@ -5,7 +5,8 @@ Messages are read and built by their field names, so that no generated code is i
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,9 @@ def request_body(message: Any) -> tuple[bytes, dict[str, str]]:
     """
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
-        raise InvalidRequestError(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
+        raise InvalidRequestError(
+            f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs"
+        )
     blocks, inputs = [], []
     for index, tensor in enumerate(message.inputs):
         field = f"inputs[{index}]"

@@ -1,0 +1,63 @@
+"""The command line: `bert-handler`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Optional
+
+import click
+import typer
+from rich.console import Console
+
+import bert_handler
+from bert_handler.commands.archive import archive
+from bert_handler.commands.demo_model import demo_model
+from bert_handler.commands.doctor import doctor
+from bert_handler.commands.predict import predict
+from bert_handler.commands.serve import serve
+from bert_handler.commands.torchserve import torchserve
+from bert_handler.errors import BertHandlerError
+
+COMMANDS = (archive, serve, torchserve, predict, demo_model, doctor)
+
+app = typer.Typer(
+    name="bert-handler",
+    help="Serve BERT-family models on TorchServe and KServe: archive, serve, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for command in COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"bert-handler {bert_handler.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command; 0 when it succeeded, 1 when it said why not, 2 when it was called wrong."""
+    try:
+        result = app(list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
+    except click.exceptions.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 130
+    except BertHandlerError as exc:
+        Console(stderr=True).print(f"[red]error:[/red] {exc}", highlight=False, soft_wrap=True)
+        return 1
+    return result if isinstance(result, int) else 0

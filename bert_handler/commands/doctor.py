@@ -1,0 +1,71 @@
+"""`bert-handler doctor`: what is installed, what would be used, and why."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Tuple
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "torchserve",
+    "kserve",
+    "captum",
+    "onnxruntime",
+    "openvino",
+    "orjson",
+)
+
+
+def doctor() -> None:
+    """Print versions, the CPU budget, GPU and Java.
+
+    Example: bert-handler doctor
+    """
+    table = Table("what", "found", title="bert-handler doctor")
+    for what, found in _findings():
+        table.add_row(what, found)
+    Console().print(table)
+
+
+def _findings() -> Iterator[Tuple[str, str]]:
+    from bert_handler.cpu import cpu_budget
+
+    yield "python", platform.python_version()
+    for package in PACKAGES:
+        yield package, _installed(package)
+    budget = cpu_budget()
+    yield "cores to compute on", f"{budget.cores}: {budget.reason}"
+    yield "gpu", _gpu()
+    yield "java (TorchServe)", _java()
+
+
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "unknown: torch is not installed"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none: models run on the CPU"
+
+
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        return "not found: apt-get install openjdk-17-jre-headless"
+    result = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    return (result.stderr.splitlines() or ["unknown"])[0]

@@ -1,0 +1,61 @@
+"""`bert-handler torchserve`: a model on a real TorchServe, in the foreground."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+
+def torchserve(
+    target: Path = typer.Argument(..., help="Model directory or .mar."),
+    name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    inference_port: int = typer.Option(8085, help="Port of inference and management."),
+    metrics_port: int = typer.Option(8082, help="Port of the metrics."),
+    grpc_inference_port: int = typer.Option(7070, help="gRPC port of inference."),
+    grpc_management_port: int = typer.Option(7071, help="gRPC port of management."),
+    batch_size: int = typer.Option(8, help="Most requests that the frontend hands over together."),
+    max_batch_delay: int = typer.Option(3, help="Milliseconds that it waits for them, also when idle."),
+    workers: int = typer.Option(1, help="Worker processes, each with a copy of the model."),
+    token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
+    work_dir: Optional[Path] = typer.Option(
+        None, help="Takes settings, logs and keys; default: a temporary one."
+    ),
+) -> int:
+    """Write config.properties and run TorchServe until Ctrl-C.
+
+    Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
+    """
+    from bert_handler.artifact import Artifact
+    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+    from bert_handler.packaging.torchserve import run
+
+    with tempfile.TemporaryDirectory(prefix="bert_handler_torchserve_") as scratch:
+        directory = (work_dir or Path(scratch)).resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        archive = _archive(target, name, directory).resolve()
+        identity = Artifact.open(archive).identity
+        assert identity is not None
+        model = RegisteredModel(archive.name, identity.version, workers, batch_size, max_batch_delay)
+        settings = TorchServeSettings(
+            {name or identity.name: model},
+            model_store=str(archive.parent),
+            host=host,
+            inference_port=inference_port,
+            metrics_port=metrics_port,
+            grpc_inference_port=grpc_inference_port,
+            grpc_management_port=grpc_management_port,
+            token_authorization=token_auth,
+        )
+        return run(settings, directory)
+
+
+def _archive(target: Path, name: Optional[str], directory: Path) -> Path:
+    if target.is_file():
+        return target
+    from bert_handler.packaging.mar import build
+
+    return build(target, name or target.resolve().name, "1.0", directory / "model-store", force=True).path

@@ -1,0 +1,224 @@
+"""Build a self-contained .mar: model, tokenizer, settings, and this package, byte for byte the same.
+
+The archive is a plain zip without compression (weights do not shrink, and deflate's output depends
+on the zlib at hand), with sorted entries and one fixed date. TorchServe unpacks it as it is; so does
+the KServe host, which also compares every file with MAR-INF/SHA256SUMS.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bert_handler
+from bert_handler import jsonio
+from bert_handler.artifact import CHECKSUMS, MANIFEST, Artifact, sha256
+from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
+from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.labels import INDEX_TO_NAME
+from bert_handler.predictor import load_task
+from bert_handler.tasks.base import Task
+from bert_handler.tokenization import TOKENIZER, TOKENIZER_SPEC
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+CREATED_ON = "01/01/1980 00:00:00"
+ARCHIVER_VERSION = "0.12.0"
+HANDLER = '''"""The class that TorchServe loads: it takes the only one that this file itself defines."""
+
+from bert_handler.handler import TransformerHandler
+
+
+class Handler(TransformerHandler):
+    """Serves the model of this archive."""
+'''
+MODEL_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".yaml", ".jinja"}
+LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt"}
+RESERVED = {"handler.py", "bert_handler", "MAR-INF"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished archive: where it is, its size in bytes and its digest."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+def build(
+    model_dir: Path,
+    name: str,
+    version: str,
+    export_path: Path,
+    *,
+    setup_config: Path | None = None,
+    index_to_name: Path | None = None,
+    force: bool = False,
+) -> Built:
+    """Archive a `save_pretrained` directory; the same input gives the same bytes.
+
+    Raises ConfigError when the model, its settings or its labels are not servable, ArchiveError
+    when the result would overwrite a file or does not answer its own self-test.
+    """
+    for what, value in (("name", name), ("version", version)):
+        if not _NAME.fullmatch(value):
+            raise ConfigError(f"{what} {value!r} must be letters, digits, dots, dashes and underscores")
+    target = export_path / f"{name}.mar"
+    if target.exists() and not force:
+        raise ArchiveError(f"{target} exists already; pass --force to replace it")
+    with tempfile.TemporaryDirectory(prefix="bert_handler_archive_") as scratch:
+        stage = Path(scratch) / "stage"
+        stage.mkdir()
+        stage_model(model_dir, stage, setup_config, index_to_name)
+        _stage_package(stage)
+        _write_manifest(stage, name, version)
+        _write_checksums(stage)
+        _self_test(stage)
+        export_path.mkdir(parents=True, exist_ok=True)
+        _write_zip(stage, target)
+    return Built(target, target.stat().st_size, sha256(target))
+
+
+def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_to_name: Path | None) -> None:
+    """Copy what serving needs, with the tokenizer converted and the weights as safetensors."""
+    _copy_model_files(model_dir, stage)
+    for source, file_name in ((setup_config, SETUP_CONFIG), (index_to_name, INDEX_TO_NAME)):
+        if source is not None:
+            if not source.is_file():
+                raise ConfigError(f"{source} does not exist")
+            shutil.copyfile(source, stage / file_name)
+    artifact = Artifact.of_directory(stage)
+    settings = read_settings(stage, None, {})
+    task = load_task(artifact, settings)
+    _write_tokenizer(stage, task)
+    if not any(stage.rglob("*.safetensors")):
+        _convert_weights(model_dir, stage, task)
+
+
+def _copy_model_files(model_dir: Path, stage: Path) -> None:
+    if not model_dir.is_dir():
+        raise ConfigError(f"{model_dir} is not a directory; give one that save_pretrained() has written")
+    for path in sorted(model_dir.rglob("*")):
+        relative = path.relative_to(model_dir)
+        if relative.parts[0] in RESERVED:
+            raise ConfigError(
+                f"{relative} would overwrite a file of the handler; remove it from the model directory"
+            )
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or not path.is_file() or path.suffix not in MODEL_SUFFIXES or path.name in LEFT_OUT:
+            continue
+        (stage / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, stage / relative)
+
+
+def _write_tokenizer(stage: Path, task: Task) -> None:
+    tokenizer = task.model.tokenizer
+    tokenizer.backend.save(str(stage / TOKENIZER), pretty=False)
+    (stage / TOKENIZER_SPEC).write_bytes(tokenizer.spec.to_json())
+
+
+def _convert_weights(model_dir: Path, stage: Path, task: Task) -> None:
+    # transformers reads state dicts with weights_only, sharded or not; pickled code never runs.
+    from bert_handler.engines.torch_engine import load_model
+
+    model = load_model(Artifact.of_directory(model_dir), task, task.model.config)
+    model.save_pretrained(str(stage), safe_serialization=True)
+    for index in stage.glob("*.bin.index.json"):
+        index.unlink()
+
+
+def _stage_package(stage: Path) -> None:
+    package = Path(bert_handler.__file__).parent
+    for path in sorted(package.rglob("*")):
+        relative = path.relative_to(package)
+        if (
+            path.is_file()
+            and "__pycache__" not in relative.parts
+            and relative.parts[0] not in ("artifacts", "setup_config")
+        ):
+            destination = stage / "bert_handler" / relative
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)
+    (stage / "handler.py").write_text(HANDLER, encoding="utf-8")
+
+
+def _write_manifest(stage: Path, name: str, version: str) -> None:
+    model: dict[str, Any] = {"modelName": name, "handler": "handler.py", "modelVersion": version}
+    if (stage / MODEL_CONFIG).is_file():
+        model["configFile"] = MODEL_CONFIG
+    manifest: Mapping[str, Any] = {
+        "createdOn": CREATED_ON,
+        "runtime": "python",
+        "model": model,
+        "archiverVersion": ARCHIVER_VERSION,
+    }
+    path = stage / MANIFEST
+    path.parent.mkdir()
+    path.write_bytes(jsonio.dumps(manifest) + b"\n")
+
+
+def _write_checksums(stage: Path) -> None:
+    lines = [f"{sha256(path)}  {path.relative_to(stage).as_posix()}\n" for path in _files(stage)]
+    (stage / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _self_test(stage: Path) -> None:
+    """Load the staged archive with the package that it carries, in a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import importlib.util, bert_handler\n"
+        "assert bert_handler.__file__.startswith(sys.argv[1]), bert_handler.__file__\n"
+        "if importlib.util.find_spec('ts'): import handler\n"
+        "from bert_handler import Predictor\n"
+        "Predictor.load(sys.argv[1], device='cpu').close()\n"
+    )
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(stage)],
+        env=environ,
+        cwd=stage,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no output"]
+        raise ArchiveError(f"the archive does not answer its self-test: {lines[-1]}")
+
+
+def _write_zip(stage: Path, target: Path) -> None:
+    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as mar:
+                for path in _files(stage):
+                    entry = zipfile.ZipInfo(path.relative_to(stage).as_posix(), EPOCH)
+                    entry.external_attr = 0o100644 << 16
+                    entry.create_system = 3
+                    entry.file_size = path.stat().st_size
+                    with path.open("rb") as source, mar.open(entry, "w") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, target)
+    except BaseException as exc:
+        Path(partial).unlink(missing_ok=True)
+        if isinstance(exc, OSError):
+            raise ArchiveError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+        raise
+
+
+def _files(stage: Path) -> Iterator[Path]:
+    files = (path for path in stage.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return iter(sorted(files, key=lambda path: path.relative_to(stage).as_posix()))

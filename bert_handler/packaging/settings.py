@@ -1,0 +1,95 @@
+"""TorchServe's config.properties, from the pod's defaults to one local server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bert_handler import jsonio
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """One entry of `model_snapshot`.
+
+    max_batch_delay_ms: TorchServe waits this long for a batch to fill, also when it is idle.
+    startup_timeout_s: for loading alone; without it loading shares response_timeout_s.
+    """
+
+    archive: str
+    version: str = "1.0"
+    workers: int = 1
+    batch_size: int = 8
+    max_batch_delay_ms: int = 3
+    response_timeout_s: int = 120
+    startup_timeout_s: int = 600
+
+    def snapshot(self) -> Mapping[str, object]:
+        """The entry as TorchServe reads it."""
+        return {
+            "defaultVersion": True,
+            "marName": self.archive,
+            "minWorkers": self.workers,
+            "maxWorkers": self.workers,
+            "batchSize": self.batch_size,
+            "maxBatchDelay": self.max_batch_delay_ms,
+            "responseTimeout": self.response_timeout_s,
+            "startupTimeout": self.startup_timeout_s,
+        }
+
+
+@dataclass(frozen=True)
+class TorchServeSettings:
+    """What config.properties says.  The defaults are the pod's of the KServe runtime."""
+
+    models: Mapping[str, RegisteredModel]
+    model_store: str = "/mnt/models/model-store"
+    host: str = "0.0.0.0"  # noqa: S104  (inside the pod; local servers pass 127.0.0.1)
+    inference_port: int = 8085
+    metrics_port: int = 8082
+    grpc_inference_port: int = 7070
+    grpc_management_port: int = 7071
+    token_authorization: bool = False
+    job_queue_size: int = 1000
+    max_request_bytes: int = 32 * 2**20
+    netty_threads: int = 1
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The content of config.properties."""
+        models = {name: {model.version: model.snapshot()} for name, model in self.models.items()}
+        snapshot = {"name": "startup.cfg", "modelCount": len(models), "models": models}
+        address = f"http://{self.host}:{self.inference_port}"
+        lines = {
+            "inference_address": address,
+            "management_address": address,
+            "metrics_address": f"http://{self.host}:{self.metrics_port}",
+            "grpc_inference_address": self.host,
+            "grpc_management_address": self.host,
+            "grpc_inference_port": self.grpc_inference_port,
+            "grpc_management_port": self.grpc_management_port,
+            "enable_metrics_api": "true",
+            "metrics_format": "prometheus",
+            "number_of_netty_threads": self.netty_threads,
+            "netty_client_threads": self.netty_threads,
+            "job_queue_size": self.job_queue_size,
+            "max_request_size": self.max_request_bytes,
+            "max_response_size": self.max_request_bytes,
+            "enable_envvars_config": "true",
+            "install_py_dep_per_model": "false",
+            "disable_token_authorization": "false" if self.token_authorization else "true",
+            "model_store": self.model_store,
+            **self.extra,
+            "model_snapshot": jsonio.dumps(snapshot).decode(),
+        }
+        return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    """Read config.properties: `key=value` lines, comments and blank lines left out."""
+    pairs = (
+        line.partition("=")
+        for line in text.splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    )
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,171 @@
+"""The seed's pod: V1, V2 and gRPC in front of a TorchServe that runs beside this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kserve
+
+from bert_handler import jsonio
+from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
+from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
+from bert_handler.schema import Reply
+
+logger = logging.getLogger(__name__)
+
+FORWARDED = (
+    "content-type",
+    "inference-header-content-length",
+    PROTOCOL_HEADER,
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+)
+RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
+
+
+class TorchServe:
+    """A TorchServe with inference and management on one address, over kept-alive connections.
+
+    key_file: its key_file.json, where token authorization is on; read again when it changes.
+    """
+
+    def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = 120) -> None:
+        self.url = url.rstrip("/")
+        self._key_file = key_file
+        limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
+        self._timeout = httpx.Timeout(timeout_s, connect=2)
+        self._limits = limits
+        self._client: httpx.AsyncClient | None = None
+
+    async def infer(self, model: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
+        """Forward one body as it is."""
+        own = {name: headers[name] for name in FORWARDED if name in headers}
+        own.setdefault("content-type", "application/octet-stream")
+        own.update(self._token("inference"))
+        return await self._http().post(f"/predictions/{model}", content=body, headers=own)
+
+    async def describe(self, model: str) -> Mapping[str, Any]:
+        """State and, from the handler itself, metadata of a model."""
+        response = await self._http().get(
+            f"/models/{model}", params={"customized": "true"}, headers=self._token("management"), timeout=10
+        )
+        response.raise_for_status()
+        found: Mapping[str, Any] = jsonio.loads(response.content)[0]
+        return found
+
+    async def is_ready(self, model: str) -> bool:
+        """Whether a worker of the model is up; False on any error, since the next poll asks again."""
+        try:
+            response = await self._http().get(
+                f"/models/{model}", headers=self._token("management"), timeout=2
+            )
+            response.raise_for_status()
+            workers = jsonio.loads(response.content)[0]["workers"]
+            return any(worker["status"] == "READY" for worker in workers)
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, OSError):
+            return False
+
+    def models(self) -> list[str]:
+        """Names of the registered models.  Raises ConfigError when TorchServe cannot be asked."""
+        try:
+            response = httpx.get(f"{self.url}/models", headers=self._token("management"), timeout=10)
+            response.raise_for_status()
+            return [model["modelName"] for model in jsonio.loads(response.content)["models"]]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, OSError) as exc:
+            raise ConfigError(
+                f"TorchServe at {self.url} does not list its models ({exc}); name the model with --name "
+                "to start before it is up"
+            ) from exc
+
+    def _http(self) -> httpx.AsyncClient:
+        # Made on first use: the client belongs to the event loop that uses it.
+        if self._client is None:
+            self._client = httpx.AsyncClient(base_url=self.url, timeout=self._timeout, limits=self._limits)
+        return self._client
+
+    def _token(self, api: str) -> dict[str, str]:
+        if self._key_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {jsonio.loads(self._key_file.read_bytes())[api]['key']}"}
+        except (OSError, ValueError, LookupError, TypeError) as exc:
+            raise NotReadyError(f"the key file {self._key_file.name} has no {api} key yet") from exc
+
+
+class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
+    """A model that TorchServe runs, under the name that both servers know it by."""
+
+    def __init__(self, name: str, server: TorchServe) -> None:
+        super().__init__(name)
+        self.server = server
+        # The front itself can serve at once; `healthy` says whether the model behind it can.
+        self.ready = True
+        self._metadata: Mapping[str, Any] | None = None
+
+    async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
+        """Forward one body and pass the answer on as it is."""
+        try:
+            if protocol is not None:
+                headers = {**headers, PROTOCOL_HEADER: protocol.name}
+            return _reply(await self.server.infer(self.name, body, headers))
+        except httpx.TimeoutException:
+            return error_reply(DeadlineError("TorchServe did not answer in time"))
+        except httpx.HTTPError as exc:
+            logger.warning("TorchServe at %s: %s", self.server.url, type(exc).__name__)
+            return error_reply(NotReadyError("TorchServe is not reachable; try again"))
+        except RequestError as exc:
+            return error_reply(exc)
+
+    async def metadata(self) -> Mapping[str, Any]:
+        """V2 model metadata, as the handler behind TorchServe states it."""
+        if self._metadata is None:
+            try:
+                described = await self.server.describe(self.name)
+                self._metadata = described["customizedMetadata"]
+                if isinstance(self._metadata, str):
+                    self._metadata = jsonio.loads(self._metadata)
+            except (httpx.HTTPError, LookupError, ValueError, OSError) as exc:
+                raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
+        return self._metadata
+
+    async def healthy(self) -> bool:
+        """TorchServe's own state of the model."""
+        return await self.server.is_ready(self.name)
+
+
+def front_models(server: TorchServe, name: str | None) -> Sequence[FrontModel]:
+    """The models to stand in front of: the named one, else all that TorchServe has."""
+    return [FrontModel(item, server) for item in ([name] if name else server.models())]
+
+
+def _reply(response: httpx.Response) -> Reply:
+    headers = {name.title(): response.headers[name] for name in RETURNED if name in response.headers}
+    if response.status_code >= 400 and "error" not in _object(response.content):
+        return error_reply(_frontend_error(response))
+    content_type = response.headers.get("content-type", "application/json")
+    return Reply(response.content, response.status_code, content_type, headers)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        content = jsonio.loads(body)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _frontend_error(response: httpx.Response) -> RequestError:
+    """TorchServe's frontend answers in its own form, with statuses of its own for a full queue."""
+    message = str(_object(response.content).get("message", "TorchServe refused the request"))
+    if response.status_code in (401, 403):
+        return NotReadyError("TorchServe refused this server's token; check --torchserve-key-file")
+    if response.status_code >= 500:
+        return NotReadyError(f"TorchServe: {message}") if response.status_code == 503 else InternalError()
+    error = RequestError(f"TorchServe: {message}")
+    error.status = response.status_code
+    return error
