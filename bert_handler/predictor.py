@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence, Union
+from typing import Any, Union
 
 from bert_handler.artifact import Artifact
 from bert_handler.batching import Limits, Outcome, Scheduler
@@ -15,7 +16,14 @@ from bert_handler.config import HandlerConfig, read_settings
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines import engine_class
 from bert_handler.engines.base import Engine, collate
-from bert_handler.errors import ConfigError, InternalError, InvalidRequestError, RequestError, RequestTooLargeError
+from bert_handler.errors import (
+    ConfigError,
+    InternalError,
+    InvalidRequestError,
+    RequestError,
+    RequestTooLargeError,
+)
+from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import unknown
 from bert_handler.schema import (
@@ -42,7 +50,9 @@ Slot = Union[Failure, EncodedExample]
 class Pending:
     """Requests whose rows are with the engine."""
 
-    def __init__(self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]) -> None:
+    def __init__(
+        self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]
+    ) -> None:
         self._predictor = predictor
         self._slots = slots
         self._requests = requests
@@ -70,10 +80,10 @@ class Predictor:
         self.identity = identity
         self.config = task.model.config
         self.outputs: Mapping[str, OutputSpec] = {spec.name: spec for spec in task.outputs}
-        self.default_outputs = self._check_outputs(self.config.outputs or ("predict",))
+        self.default_outputs = self._check_outputs(self.config.outputs or task.default_outputs)
         spec = task.model.tokenizer.spec
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
-        self._padding_side = spec.padding_side
+        self._padding_side = task.padding_side or spec.padding_side
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         limits = Limits(
@@ -106,7 +116,7 @@ class Predictor:
         settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
         task = load_task(artifact, settings)
         config = task.model.config
-        chosen = engine_class(config.engine or "torch").load(artifact, task, config, _device(config))
+        chosen = _engine_for(task).load(artifact, task, config, _device(config))
         predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
         if config.warmup:
             predictor.self_test()
@@ -149,12 +159,32 @@ class Predictor:
         encoded = iter(self._encode(examples))
         slots = [[next(encoded) if isinstance(item, Example) else item for item in items] for items in parsed]
         pending = Pending(self, slots, requests)
-        rows = [row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
+        rows = [
+            row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows
+        ]
         try:
             pending.future = self.scheduler.submit(rows, deadline)
         except RequestError as exc:
             pending.future.set_result([exc] * len(rows))
         return pending
+
+    def stream(self, request: Request, deadline: float | None = None) -> TextStream:
+        """Generate the answer to a request of one instance and hand its text over piece by piece.
+
+        The pieces together are the `predict` output; close the stream to stop generating.
+        Raises RequestError at once where the request is refused, and from the iterator where it fails later.
+        """
+        parsed = self._parse(request)
+        if len(parsed) != 1:
+            raise InvalidRequestError(f"a stream answers one instance, not {len(parsed)}")
+        slot = parsed[0] if isinstance(parsed[0], Failure) else self._encode([parsed[0]])[0]
+        if isinstance(slot, Failure):
+            raise slot.error
+        stream = TextStream()
+        streamed = self.task.streamed(slot, stream)
+        future = self.scheduler.submit(streamed.rows, deadline)
+        stream.attach(future, lambda: self.finish(streamed, iter(future.result())))
+        return stream
 
     def finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
         """Turn the outcomes of one instance's rows, taken from the front, into its prediction."""
@@ -230,8 +260,7 @@ class Predictor:
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
-        outputs = self.engine.forward(collate(rows, self._padding, self._padding_side), threads)
-        return [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
+        return self.task.execute(self.engine, rows, collate(rows, self._padding, self._padding_side), threads)
 
     def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         for name in names:
@@ -250,9 +279,20 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
     n_labels = artifact.num_labels if chosen.has_labels else 0
     labels = Labels.load(artifact.directory, artifact.model_config.get("id2label"), n_labels)
     tokenizer = TextTokenizer.load(
-        artifact.directory, artifact.model_config, config.do_lower_case, trust_remote_code=config.trust_remote_code
+        artifact.directory,
+        artifact.model_config,
+        config.do_lower_case,
+        trust_remote_code=config.trust_remote_code,
     )
-    return chosen(Model(tokenizer, labels, artifact.model_config, config))
+    return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory))
+
+
+def _engine_for(task: Task) -> type[Engine]:
+    name = task.model.config.engine or "torch"
+    engine = engine_class(name)
+    if task.needs_generation and not engine.supports_generation:
+        raise ConfigError(f"engine={name!r} cannot generate text; {task.name} needs engine: torch")
+    return engine
 
 
 def _identity(artifact: Artifact, config: HandlerConfig) -> Identity:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
+from bert_handler.errors import ConfigError
+from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.schema import IntArray, Row
 from bert_handler.tasks.base import Task
 
@@ -40,9 +43,7 @@ def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right"
 
     padding: value that fills each input; 0 where it is not named.  side: where the padding goes.
     """
-    shapes = {
-        name: (len(rows), max(len(row.inputs[name]) for row in rows)) for name in rows[0].inputs
-    }
+    shapes = {name: (len(rows), max(len(row.inputs[name]) for row in rows)) for name in rows[0].inputs}
     batch = Batch(np.empty(sum(n * length for n, length in shapes.values()), dtype=np.int64), shapes)
     for name, array in batch.arrays().items():
         fill = padding.get(name, 0)
@@ -63,6 +64,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     supports_gradients: ClassVar[bool] = False
+    supports_generation: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -72,6 +74,14 @@ class Engine(ABC):
     @abstractmethod
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         """Run one batch on at most `threads` cores.  Called from several threads at once."""
+
+    def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
+        """Append tokens to every row of a batch until it ends; only where `supports_generation`.
+
+        watch: called with (row, token) for each new token of a row that goes on, and returns whether to
+        end it; not called in a beam search, whose tokens are only known at its end.
+        """
+        raise ConfigError(f"engine={self.name!r} cannot generate text")
 
     @property
     def device(self) -> str:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.config import HandlerConfig
 from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
+from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, describe, unknown
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
+if TYPE_CHECKING:
+    from bert_handler.engines.base import Batch, Engine
+
 RowOutputs = Mapping[str, "NDArray[Any]"]
 
 TRUNCATION = Parameter(
-    "truncation", str, "truncate", "what happens to a text that is too long", choices=("error", "truncate", "stride")
+    "truncation",
+    str,
+    "truncate",
+    "what happens to a text that is too long",
+    choices=("error", "truncate", "stride"),
 )
 STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
 
-EXPLANATION_FIELDS = frozenset({"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"})
+EXPLANATION_FIELDS = frozenset(
+    {"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"}
+)
 """Keys of an instance that matter to explanations alone; the seed's request carries `target`."""
 
 
@@ -35,6 +47,8 @@ class Model:
     labels: Labels
     model_config: Mapping[str, Any]
     config: HandlerConfig
+    directory: Path | None = None
+    """Where the model's files are: some tasks read settings that are stored beside the weights."""
 
     @property
     def max_length(self) -> int | None:
@@ -73,7 +87,7 @@ class Task(ABC):
     """One `mode`.  Subclasses say what they read and how outputs of the graph become predictions."""
 
     name: ClassVar[str]
-    model_class: ClassVar[str]
+    model_class: str
     """Name of the transformers auto class with the task's head."""
     architectures: ClassVar[tuple[str, ...]] = ()
     """Endings of the architectures that are served with this task where no mode is set."""
@@ -87,6 +101,12 @@ class Task(ABC):
     """Whether the model's outputs are named by index_to_name.json."""
     needs_offsets: ClassVar[bool] = False
     accepts_tokens: ClassVar[bool] = True
+    needs_generation: ClassVar[bool] = False
+    """Whether rows are answered by `engine.generate` instead of one forward."""
+    default_outputs: ClassVar[tuple[str, ...]] = ("predict",)
+    """What is sent where neither the settings nor the request choose."""
+    padding_side: str | None = None
+    """Where padding goes; None: as the tokenizer was saved."""
     sample: ClassVar[Instance] = "The quick brown fox jumps over the lazy dog."
     """What the self-test at load sends."""
 
@@ -109,6 +129,17 @@ class Task(ABC):
     @abstractmethod
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
+
+    def execute(
+        self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int
+    ) -> Sequence[RowOutputs]:
+        """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows."""
+        outputs = engine.forward(batch, threads)
+        return [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
+
+    def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
+        """Have the text of one instance put into `stream` as it is generated."""
+        raise UnservableError(f"{self.name} does not generate text; only text_generation can be streamed")
 
     def texts(self, example: Example) -> list[Text]:
         """The sequences of one instance, each a text or a pair."""
@@ -143,7 +174,9 @@ class Task(ABC):
             raise instance.error
         if isinstance(instance, Tokens):
             if not self.accepts_tokens:
-                raise UnservableError(f"{self.name} needs text, not input_ids: its answers point into the text")
+                raise UnservableError(
+                    f"{self.name} needs text, not input_ids: its answers point into the text"
+                )
             return Example({}, base, instance)
         if isinstance(instance, str):
             if len(self.fields) > 1:
@@ -224,7 +257,9 @@ class Task(ABC):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as exc:
-            raise InvalidRequestError(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
+            raise InvalidRequestError(
+                f"{name} is not valid Unicode (a lone surrogate at {exc.start})"
+            ) from exc
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
