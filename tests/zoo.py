@@ -1,15 +1,17 @@
 """Tiny seeded models with real tokenizers, one of each architecture and head that is served.
 
 Nothing is downloaded: each tokenizer is trained on `CORPUS`, each weight drawn from a seed of its
-name, so that transformers 4 and 5 build the same model for the same vocabulary.
+name, so that transformers 4 and 5 build the same models.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -48,14 +50,13 @@ LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "ORG")
 
 
 def _word_piece(special: Sequence[str], unknown: str, *, lower: bool) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=lower), pre_tokenizers.BertPreTokenizer()
+    pieces = _pieces(normalizer, splitter, 450)
+    vocabulary = [*special, *pieces, *(f"##{piece}" for piece in pieces)]
+    model = models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token=unknown)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.decoder = decoders.WordPiece()
-    _train(
-        tokenizer,
-        trainers.WordPieceTrainer(vocab_size=700, special_tokens=list(special), show_progress=False),
-    )
     return tokenizer
 
 
@@ -63,43 +64,47 @@ def _byte_level(special: Sequence[str]) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    _train(
-        tokenizer,
-        trainers.BpeTrainer(
-            vocab_size=600, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
-        ),
-    )
+    _train(tokenizer, 600, special, pre_tokenizers.ByteLevel.alphabet())
     return tokenizer
 
 
 def _unigram(
-    special: Sequence[str],
-    unknown: str,
-    last: Sequence[str] = (),
-    normalizer: Any = None,
-    *,
-    split: bool = True,
+    special: Sequence[str], last: Sequence[str] = (), normalizer: Any = None, *, split: bool = True
 ) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizer or normalizers.NFKC()
-    metaspace = pre_tokenizers.Metaspace()
+    normalizer = normalizer or normalizers.NFKC()
     splits = [pre_tokenizers.WhitespaceSplit()] if split else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, metaspace])
+    splitter = pre_tokenizers.Sequence([*splits, pre_tokenizers.Metaspace()])
+    text = " ".join("▁".join(["", *normalizer.normalize_str(line).split()]) for line in CORPUS)
+    counts = {piece: text.count(piece) or 1 for piece in _pieces(normalizer, splitter, 450)}
+    total = sum(counts.values())
+    scored = [(piece, math.log(count / total)) for piece, count in counts.items()]
+    vocabulary = [(token, 0.0) for token in special] + scored + [(token, 0.0) for token in last]
+    unknown = next(i for i, token in enumerate(special) if "unk" in token.lower())
+    tokenizer = tokenizers.Tokenizer(models.Unigram(vocabulary, unknown))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=500, special_tokens=list(special), unk_token=unknown, show_progress=False
-    )
-    _train(tokenizer, trainer)
-    if last:
-        state = json.loads(tokenizer.to_str())
-        state["model"]["vocab"] += [[token, 0.0] for token in last]
-        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state))
     return tokenizer
 
 
-def _train(tokenizer: tokenizers.Tokenizer, trainer: Any) -> None:
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
+def _pieces(normalizer: Any, splitter: Any, size: int) -> list[str]:
+    """Frequent pieces of the corpus's words, sorted.
+
+    The trainers of WordPiece and Unigram settle ties at random; this one does not, so every run
+    tests the same vocabulary.
+    """
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    _train(tokenizer, size, (), [])
+    return sorted(tokenizer.get_vocab())
+
+
+def _train(
+    tokenizer: tokenizers.Tokenizer, size: int, special: Sequence[str], alphabet: Sequence[str]
+) -> None:
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=list(special), initial_alphabet=list(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
 
 
 def _template(tokenizer: tokenizers.Tokenizer, single: str, pair: str, *special: str) -> tokenizers.Tokenizer:
@@ -143,21 +148,21 @@ def _modernbert_tokenizer() -> tokenizers.Tokenizer:
 
 
 def _xlm_roberta_tokenizer() -> tokenizers.Tokenizer:
-    return _template(_unigram(ROBERTA_SPECIAL[:4], "<unk>", ["<mask>"]), *ROBERTA_TEMPLATE)
+    return _template(_unigram(ROBERTA_SPECIAL[:4], ["<mask>"]), *ROBERTA_TEMPLATE)
 
 
 def _albert_tokenizer() -> tokenizers.Tokenizer:
     steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD()]
     normalizer = normalizers.Sequence([*steps, normalizers.StripAccents(), normalizers.Lowercase()])
     special = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
-    return _template(_unigram(special, "<unk>", normalizer=normalizer), *BERT_TEMPLATE)
+    return _template(_unigram(special, normalizer=normalizer), *BERT_TEMPLATE)
 
 
 def _deberta_tokenizer() -> tokenizers.Tokenizer:
     special = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
     spaces = normalizers.Replace(tokenizers.Regex(r"\s{2,}|[\n\r\t]"), " ")
     normalizer = normalizers.Sequence([spaces, normalizers.NFC(), normalizers.Strip(left=False, right=True)])
-    return _template(_unigram(special, "[UNK]", ["[MASK]"], normalizer, split=False), *BERT_TEMPLATE)
+    return _template(_unigram(special, ["[MASK]"], normalizer, split=False), *BERT_TEMPLATE)
 
 
 def _gpt2_tokenizer() -> tokenizers.Tokenizer:
@@ -168,7 +173,7 @@ def _gpt2_tokenizer() -> tokenizers.Tokenizer:
 
 def _t5_tokenizer() -> tokenizers.Tokenizer:
     sentinels = [f"<extra_id_{i}>" for i in reversed(range(100))]
-    tokenizer = _unigram(("<pad>", "</s>", "<unk>"), "<unk>", sentinels)
+    tokenizer = _unigram(("<pad>", "</s>", "<unk>"), sentinels)
     return _template(tokenizer, "$A </s>", "$A </s> $B </s>", "</s>")
 
 
