@@ -72,7 +72,7 @@ class Detokenizer:
         if self.stopped:
             return ""
         rest = self._release(self._undecoded())
-        return rest if self.stopped else rest + self._held
+        return rest + self._held
 
     def _undecoded(self) -> str:
         before = self._decode(self._tokens[self._context : self._done])
@@ -82,7 +82,7 @@ class Detokenizer:
         pending = self._held + piece
         found = [pending.find(stop) for stop in self._stop if stop in pending]
         if found:
-            self.stopped = True
+            self.stopped, self._held = True, ""
             return pending[: min(found)]
         # The end of the text may be the beginning of a stop string: wait for what follows.
         held = max(

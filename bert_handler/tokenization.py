@@ -7,9 +7,10 @@ without that file is converted when it is loaded, with transformers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Mapping, Sequence, Tuple, Union
+from typing import Any, Tuple, Union
 
 import numpy as np
 import tokenizers
@@ -26,7 +27,15 @@ MAX_WINDOWS = 1024
 Text = Union[str, Tuple[str, str]]
 
 # Position embeddings of these start after the padding index, so two of them are never used.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl", "data2vec-text"}
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "xlm-roberta-xl",
+    "data2vec-text",
+}
 # These have relative or rotary positions: the number in the config is no limit of the weights.
 _RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "deberta-v2", "deberta"}
 
@@ -54,8 +63,13 @@ class TokenizerSpec:
         """Read tokenizer_spec.json; ConfigError names the key that is missing or unknown."""
         content = jsonio.loads(path.read_bytes())
         names = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or not {"input_names", "max_length", "pad_id"} <= set(content) <= names:
-            raise ConfigError(f"{path.name} was not written by this version of bert-handler; archive the model again")
+        if (
+            not isinstance(content, dict)
+            or not {"input_names", "max_length", "pad_id"} <= set(content) <= names
+        ):
+            raise ConfigError(
+                f"{path.name} was not written by this version of bert-handler; archive the model again"
+            )
         for key in ("input_names", "special_ids"):
             content[key] = tuple(content.get(key, ()))
         return cls(**content)
@@ -71,12 +85,16 @@ class Truncation:
 
     mode: error, truncate, or stride (overlapping windows).  stride: tokens that two windows share.
     second_only: of a pair, only the second text is cut (question answering).
+    first_only: of a pair, only the first text is cut (the premise of an inference).
+    side: which end of a text is cut; None: as the tokenizer was saved.
     """
 
     mode: str
     max_length: int | None
     stride: int = 64
     second_only: bool = False
+    first_only: bool = False
+    side: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +132,12 @@ class TextTokenizer:
 
     @classmethod
     def load(
-        cls, directory: Path, model_config: Mapping[str, Any], do_lower_case: bool | None, *, trust_remote_code: bool
+        cls,
+        directory: Path,
+        model_config: Mapping[str, Any],
+        do_lower_case: bool | None,
+        *,
+        trust_remote_code: bool,
     ) -> TextTokenizer:
         """Load from tokenizer_spec.json and tokenizer.json, else convert with transformers."""
         path = directory / TOKENIZER_SPEC
@@ -162,7 +185,9 @@ class TextTokenizer:
             raise InvalidRequestError("token_type_ids must hold 0 and 1 only")
         length = int(np.flatnonzero(mask)[-1]) + 1
         if max_length is not None and length > max_length:
-            raise RequestTooLargeError(f"input_ids has {length} tokens; this model takes at most {max_length}")
+            raise RequestTooLargeError(
+                f"input_ids has {length} tokens; this model takes at most {max_length}"
+            )
         inputs = {name: given[name][:length] for name in self.spec.input_names if name in given}
         return Encoded(inputs, [np.arange(length)], length)
 
@@ -179,9 +204,13 @@ class TextTokenizer:
         sequence_ids = np.array([-1 if item is None else item for item in encoding.sequence_ids])
         try:
             if rule.mode == "stride":
-                windows = strided_windows(sequence_ids, rule.max_length, rule.stride)
+                text = 0 if rule.first_only else None
+                windows = strided_windows(sequence_ids, rule.max_length, rule.stride, text)
                 return Encoded(full, windows, length, encoding=encoding)
-            kept = truncated_window(sequence_ids, rule.max_length, rule.second_only, self.spec.truncation_side)
+            side = rule.side or self.spec.truncation_side
+            kept = truncated_window(
+                sequence_ids, rule.max_length, rule.second_only, side, first_only=rule.first_only
+            )
             return Encoded(full, [kept], length, truncated=True, encoding=encoding)
         except RequestTooLargeError as exc:
             return exc
@@ -198,7 +227,14 @@ class TextTokenizer:
         return arrays
 
 
-def truncated_window(sequence_ids: IntArray, max_length: int, second_only: bool, side: str = "right") -> IntArray:
+def truncated_window(
+    sequence_ids: IntArray,
+    max_length: int,
+    second_only: bool,
+    side: str = "right",
+    *,
+    first_only: bool = False,
+) -> IntArray:
     """Choose the tokens that stay when one window must do.
 
     sequence_ids: (L,), 0 and 1 for the first and second text, -1 for special tokens, which all stay.
@@ -207,10 +243,12 @@ def truncated_window(sequence_ids: IntArray, max_length: int, second_only: bool,
     """
     counts = [int((sequence_ids == 0).sum()), int((sequence_ids == 1).sum())]
     room = max_length - (len(sequence_ids) - sum(counts))
-    if second_only:
-        room_left = room - counts[0]
+    if second_only or first_only:
+        cut = 1 if second_only else 0
+        room_left = room - counts[1 - cut]
         _require_room(room_left, max_length)
-        kept = [counts[0], min(counts[1], room_left)]
+        kept = list(counts)
+        kept[cut] = min(counts[cut], room_left)
     elif counts[1]:
         _require_room(room, max_length)
         short, long = sorted(counts)
@@ -226,15 +264,19 @@ def truncated_window(sequence_ids: IntArray, max_length: int, second_only: bool,
     return np.flatnonzero(keep)
 
 
-def strided_windows(sequence_ids: IntArray, max_length: int, stride: int) -> list[IntArray]:
-    """Cut the last text into windows that overlap by `stride` tokens; all else is in every window.
+def strided_windows(
+    sequence_ids: IntArray, max_length: int, stride: int, sequence: int | None = None
+) -> list[IntArray]:
+    """Cut one text, by default the last, into windows that overlap by `stride` tokens.
+
+    All else is in every window.
 
     The overlap shrinks to half of the room where the first text leaves less, so that every window
     moves on.  Raises RequestTooLargeError when there is no room, or more than MAX_WINDOWS are needed.
     """
-    last = sequence_ids.max()
-    text = np.flatnonzero(sequence_ids == last)
-    rest = np.flatnonzero(sequence_ids != last)
+    cut = sequence_ids.max() if sequence is None else sequence
+    text = np.flatnonzero(sequence_ids == cut)
+    rest = np.flatnonzero(sequence_ids != cut)
     room = max_length - len(rest)
     _require_room(room, max_length)
     step = room - min(stride, room // 2)
@@ -245,7 +287,11 @@ def strided_windows(sequence_ids: IntArray, max_length: int, stride: int) -> lis
 
 
 def convert(
-    directory: Path, model_config: Mapping[str, Any], do_lower_case: bool | None, *, trust_remote_code: bool = False
+    directory: Path,
+    model_config: Mapping[str, Any],
+    do_lower_case: bool | None,
+    *,
+    trust_remote_code: bool = False,
 ) -> TextTokenizer:
     """Load a tokenizer with transformers, whatever files it was saved in, and keep its Rust core.
 

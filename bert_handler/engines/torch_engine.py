@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError
+from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.tasks.base import Task
+from bert_handler.torch_decoding import generate
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class TorchEngine(Engine):
 
     name = "torch"
     supports_gradients = True
+    supports_generation = True
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph = graph
@@ -89,11 +93,18 @@ class TorchEngine(Engine):
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         self._limit_threads(threads)
         with torch.inference_mode():
-            buffer = self.transfer.to_device(batch.buffer)
-            sizes = [rows * length for rows, length in batch.shapes.values()]
-            parts = buffer.split(sizes)
-            inputs = {name: part.view(shape) for (name, shape), part in zip(batch.shapes.items(), parts)}
-            return self.transfer.to_host(self.graph(**inputs))
+            return self.transfer.to_host(self.graph(**self._inputs(batch)))
+
+    def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
+        self._limit_threads(threads)
+        pad_id = self.graph.task.model.tokenizer.spec.pad_id
+        with torch.inference_mode():
+            return generate(self.graph.model, self._inputs(batch), decoding, watch, pad_id)
+
+    def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        buffer = self.transfer.to_device(batch.buffer)
+        parts = buffer.split([rows * length for rows, length in batch.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(batch.shapes.items(), parts)}
 
     def _limit_threads(self, threads: int) -> None:
         # The intra-op limit belongs to the calling thread, so two forwards can have one core each.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from bert_handler.errors import ConfigError
 from bert_handler.parameters import unknown
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.sequence_classification import SequenceClassification
+from bert_handler.tasks.text_generation import TextGeneration
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (SequenceClassification,)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        SequenceClassification,
+        TextGeneration,
+    )
+}
 
 
 def task_class(mode: str | None, model_config: Mapping[str, Any]) -> type[Task]:

@@ -1,0 +1,144 @@
+"""Generation with transformers' decoding loop: tokens watched one by one, each row drawn on its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
+
+from bert_handler.generation import Decoding, Generated, Watch
+
+
+def generate(
+    model: Any, inputs: Mapping[str, torch.Tensor], decoding: Decoding, watch: Watch, pad_id: int
+) -> list[Generated]:
+    """Append tokens to every row of a batch, as `model.generate` does with the model's own settings.
+
+    inputs: int64 (B, L); decoder-only models need them padded on the left.
+    """
+    ids = inputs["input_ids"]
+    settings = generation_settings(model.generation_config, decoding, pad_id)
+    ends = end_tokens(settings)
+    progress = Progress(len(ids), ends, watch)
+    processors: list[LogitsProcessor] = []
+    if decoding.do_sample:
+        processors.append(RowSampler(decoding, settings, len(ids), ids.device))
+    sequences = model.generate(
+        input_ids=ids,
+        attention_mask=inputs["attention_mask"],
+        generation_config=settings,
+        logits_processor=LogitsProcessorList(processors),
+        stopping_criteria=StoppingCriteriaList([progress] if decoding.num_beams == 1 else []),
+    )
+    if decoding.num_beams == 1:
+        return progress.generated()
+    prompt = 1 if model.config.is_encoder_decoder else ids.shape[1]
+    return [until_end(row, ends) for row in sequences[:, prompt:].tolist()]
+
+
+def generation_settings(own: Any, decoding: Decoding, pad_id: int) -> Any:
+    """The model's own generation settings with a request's laid over them."""
+    settings = copy.deepcopy(own)
+    # Sampling is done by RowSampler: the loop's own would draw all rows from the process's generator.
+    settings.do_sample = False
+    settings.max_new_tokens = decoding.max_new_tokens
+    settings.max_length = None
+    settings.num_beams = decoding.num_beams
+    settings.num_return_sequences = 1
+    settings.repetition_penalty = decoding.repetition_penalty
+    settings.return_dict_in_generate = False
+    if settings.pad_token_id is None:
+        settings.pad_token_id = pad_id
+    return settings
+
+
+def end_tokens(settings: Any) -> frozenset[int]:
+    """Ids that end a text; a model has none, one or several."""
+    ends = settings.eos_token_id
+    return frozenset() if ends is None else frozenset([ends] if isinstance(ends, int) else ends)
+
+
+def until_end(tokens: list[int], ends: frozenset[int]) -> Generated:
+    """Cut a row behind its end token: what follows is padding."""
+    length = next((i + 1 for i, token in enumerate(tokens) if token in ends), None)
+    return Generated(np.array(tokens[:length], dtype=np.int64), length is not None)
+
+
+class Progress(StoppingCriteria):
+    """Collects each row's new tokens as they come and ends the rows that the watch ends."""
+
+    def __init__(self, n_rows: int, ends: frozenset[int], watch: Watch) -> None:
+        self._tokens: list[list[int]] = [[] for _ in range(n_rows)]
+        self._live = [True] * n_rows
+        self._ends = ends
+        self._watch = watch
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if self._live[row]:
+                self._tokens[row].append(token)
+                self._live[row] = token not in self._ends and not self._watch(row, token)
+        return torch.tensor([not live for live in self._live], dtype=torch.bool, device=input_ids.device)
+
+    def generated(self) -> list[Generated]:
+        return [until_end(tokens, self._ends) for tokens in self._tokens]
+
+
+class RowSampler(LogitsProcessor):
+    """Draws every row's token with a generator of its own, and leaves only that one possible.
+
+    So a seed gives the same text alone, in a batch, and beside other threads that sample.
+    """
+
+    def __init__(self, decoding: Decoding, settings: Any, n_rows: int, device: torch.device) -> None:
+        self._warpers = warpers(decoding, settings)
+        self._generators = [torch.Generator(device) for _ in range(n_rows)]
+        for generator in self._generators:
+            if decoding.seed is None:
+                generator.seed()
+            else:
+                generator.manual_seed(decoding.seed)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        shaped: Any = scores
+        for warper in self._warpers:
+            shaped = warper(input_ids, shaped)
+        probabilities = shaped.softmax(dim=-1)
+        drawn = torch.cat(
+            [
+                torch.multinomial(probabilities[i : i + 1], 1, generator=generator)
+                for i, generator in enumerate(self._generators)
+            ]
+        )
+        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+
+def warpers(decoding: Decoding, settings: Any) -> list[Any]:
+    """What shapes the distribution, in the order in which transformers applies it."""
+    chosen: list[Any] = []
+    if decoding.temperature != 1:
+        chosen.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_k:
+        chosen.append(TopKLogitsWarper(decoding.top_k))
+    if decoding.top_p < 1:
+        chosen.append(TopPLogitsWarper(decoding.top_p))
+    # These have no request parameter; they count where the model's generation_config.json has them.
+    for name, warper in (("min_p", MinPLogitsWarper), ("typical_p", TypicalLogitsWarper)):
+        value = getattr(settings, name, None)
+        if value is not None and 0 < value < 1:
+            chosen.append(warper(value))
+    return chosen
