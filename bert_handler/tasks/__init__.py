@@ -9,13 +9,19 @@ from bert_handler.errors import ConfigError
 from bert_handler.parameters import unknown
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.sequence_classification import SequenceClassification
+from bert_handler.tasks.text_embedding import TextEmbedding
 from bert_handler.tasks.text_generation import TextGeneration
+from bert_handler.tasks.text_ranking import TextRanking
+from bert_handler.tasks.zero_shot_classification import ZeroShotClassification
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
         SequenceClassification,
         TextGeneration,
+        ZeroShotClassification,
+        TextRanking,
+        TextEmbedding,  # last: every architecture's name ends with "Model" or with a head
     )
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec
+from bert_handler.scores import sigmoid, softmax
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, mean_over_windows
 
 FUNCTIONS = ("default", "softmax", "sigmoid", "none")
@@ -25,7 +27,9 @@ class SequenceClassification(Task):
     parameters = (
         Parameter("top_k", int, None, "answer with the k best labels instead of one", minimum=1),
         Parameter("function_to_apply", str, "default", "what makes logits probabilities", choices=FUNCTIONS),
-        Parameter("threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1),
+        Parameter(
+            "threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1
+        ),
         TRUNCATION,
         STRIDE,
     )
@@ -41,7 +45,11 @@ class SequenceClassification(Task):
         n_labels = len(self.model.labels)
         if self.problem_type == "regression":
             own: tuple[int, ...] = () if n_labels == 1 else (n_labels,)
-            return (OutputSpec("predict", "FP32", own), OutputSpec("score", "FP32", own), self._vector("logits"))
+            return (
+                OutputSpec("predict", "FP32", own),
+                OutputSpec("score", "FP32", own),
+                self._vector("logits"),
+            )
         defaults = self.model.config.parameters
         if defaults.get("threshold") is not None:
             best = OutputSpec("predict", "BYTES"), OutputSpec("score", "BYTES")
@@ -90,16 +98,8 @@ class SequenceClassification(Task):
         return OutputSpec(name, "FP32", (len(self.model.labels),))
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the last axis, float32 in and out."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
-
-
-def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logistic function, float32 in and out, without overflow for large negative logits."""
-    exponents = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + exponents), exponents / (1 + exponents)).astype(np.float32)
-
-
-FUNCTION = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
+FUNCTION: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}

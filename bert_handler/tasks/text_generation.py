@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from bert_handler import jsonio
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.generation import Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
-from bert_handler.schema import Instance, OutputSpec, Row
+from bert_handler.schema import OutputSpec, Row
 from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import Encoded, Truncation
 
@@ -57,7 +58,7 @@ class TextGeneration(Task):
     name = "text_generation"
     architectures = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
     needs_generation = True
-    sample: ClassVar[Instance] = {"text": "The quick brown fox", "max_new_tokens": 1}
+    sample = MappingProxyType({"text": "The quick brown fox", "max_new_tokens": 1})
     parameters = (
         Parameter("max_new_tokens", int, None, f"most tokens of the answer; {MODEL_DEFAULT}, else 64", 1),
         Parameter("max_new_tokens_limit", int, 1024, "most that a request may ask for", 1, request=False),

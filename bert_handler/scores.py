@@ -1,0 +1,19 @@
+"""Logits to probabilities, on the host: a few numbers a row."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis, float32 in and out."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    normalized: NDArray[np.float32] = exponents / exponents.sum(axis=-1, keepdims=True)
+    return normalized
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logistic function, float32 in and out, without overflow for large negative logits."""
+    exponents = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + exponents), exponents / (1 + exponents)).astype(np.float32)

@@ -1,0 +1,120 @@
+"""Order documents by how well they answer a query, with a cross-encoder that reads both at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from bert_handler import jsonio
+from bert_handler.errors import ConfigError, InvalidRequestError
+from bert_handler.parameters import Parameter, describe
+from bert_handler.schema import Instance, OutputSpec
+from bert_handler.scores import sigmoid
+from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tokenization import Text
+
+MAX_DOCUMENTS = 1024
+FUNCTIONS = {"Sigmoid": "sigmoid", "Identity": "none"}
+
+
+class TextRanking(Task):
+    """`predict` has the documents' indices, the best first; `scores` are in the documents' order.
+
+    With `truncation: stride` a document is as good as its best window (MaxP, Dai and Callan 2019).
+    """
+
+    name = "text_ranking"
+    model_class = "AutoModelForSequenceClassification"
+    has_labels = True
+    accepts_tokens = False
+    fields = ("query", "documents")
+    sample = MappingProxyType({"query": "What jumps?", "documents": ["A fox jumps.", "A dog sleeps."]})
+    parameters = (
+        Parameter("top_k", int, None, "answer with the k best documents", 1),
+        Parameter(
+            "function_to_apply",
+            str,
+            "default",
+            "what makes the logit a score; default: the model's own, else sigmoid",
+            choices=("default", "sigmoid", "none"),
+        ),
+        TRUNCATION,
+        STRIDE,
+    )
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        if len(model.labels) != 1:
+            raise ConfigError(f"{self.name} needs a model with one output; this one has {len(model.labels)}")
+        self.function = str(model.config.parameters["function_to_apply"])
+        if self.function == "default":
+            self.function = stated_function(model.model_config, model.directory)
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return OutputSpec("predict", "BYTES"), OutputSpec("scores", "FP32", (-1,))
+
+    def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
+        example = super().parse(instance, base)
+        documents = documents_of(example.fields["documents"])
+        return replace(example, fields={**example.fields, "documents": documents})
+
+    def check_field(self, name: str, value: Any) -> None:
+        if name == "query":
+            self._check_text(name, value)
+            return
+        for index, document in enumerate(documents_of(value)):
+            self._check_text(f"documents[{index}]", document)
+
+    def texts(self, example: Example) -> list[Text]:
+        return [(example.fields["query"], document) for document in example.fields["documents"]]
+
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"logits": output.logits.float()}
+
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        parameters = encoded.example.parameters
+        logits = np.array([row["logits"][0] for row in rows], dtype=np.float32)
+        counts = [len(sequence.windows) for sequence in encoded.sequences]
+        scores = np.maximum.reduceat(logits, np.cumsum([0, *counts[:-1]]))
+        asked = parameters["function_to_apply"]
+        if (self.function if asked == "default" else asked) == "sigmoid":
+            scores = sigmoid(scores)
+        order = np.argsort(-scores, kind="stable")[: parameters["top_k"]]
+        return {"predict": order.tolist(), "scores": scores}
+
+
+def documents_of(value: Any) -> list[Any]:
+    """The documents of one instance: a list, or its JSON as text where a tensor carries it."""
+    documents = value
+    if isinstance(value, str):
+        try:
+            documents = jsonio.loads(value)
+        except ValueError:
+            documents = value
+    if not isinstance(documents, list):
+        raise InvalidRequestError(f"documents must be a list of strings, not {describe(value)}")
+    if not 1 <= len(documents) <= MAX_DOCUMENTS:
+        raise InvalidRequestError(f"documents has {len(documents)} entries; it must be 1 to {MAX_DOCUMENTS}")
+    return documents
+
+
+def stated_function(model_config: Mapping[str, Any], directory: Path | None) -> str:
+    """What the model's files say about its score, as sentence-transformers has stored it over time."""
+    stated = None
+    path = directory / "config_sentence_transformers.json" if directory is not None else None
+    if path is not None and path.is_file():
+        stated = jsonio.loads(path.read_bytes()).get("activation_fn")
+    if stated is None:
+        stated = (model_config.get("sentence_transformers") or {}).get("activation_fn")
+    if stated is None:
+        stated = model_config.get("sbert_ce_default_activation_function")
+    name = "Sigmoid" if stated is None else str(stated).rpartition(".")[2]
+    if name not in FUNCTIONS:
+        raise ConfigError(f"the model's activation {stated!r} is not supported; set function_to_apply")
+    return FUNCTIONS[name]

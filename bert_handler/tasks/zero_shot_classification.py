@@ -1,0 +1,155 @@
+"""Label a text with labels that the request brings, by asking an inference model about each.
+
+Every label makes a hypothesis of the template, and the model says how surely the text entails it
+(Yin et al. 2019, "Benchmarking Zero-shot Text Classification").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler import jsonio
+from bert_handler.errors import ConfigError, InvalidRequestError
+from bert_handler.parameters import Parameter
+from bert_handler.schema import Instance, OutputSpec
+from bert_handler.scores import softmax
+from bert_handler.tasks.base import (
+    STRIDE,
+    TRUNCATION,
+    EncodedExample,
+    Example,
+    Model,
+    RowOutputs,
+    Task,
+    mean_over_windows,
+)
+from bert_handler.tokenization import Text, Truncation
+
+MAX_LABELS = 256
+
+
+class ZeroShotClassification(Task):
+    """Labels compete (softmax over them) or, with `multi_label`, each is true or not on its own.
+
+    A text that is too long is cut or windowed, never its hypothesis; logits of windows are averaged.
+    """
+
+    name = "zero_shot_classification"
+    model_class = "AutoModelForSequenceClassification"
+    has_labels = True
+    accepts_tokens = False
+    sample = MappingProxyType({"text": "A quick brown fox.", "candidate_labels": ["animals", "music"]})
+    parameters = (
+        Parameter("candidate_labels", list, None, "labels to choose from; a list, or a,b,c", 1, MAX_LABELS),
+        Parameter("hypothesis_template", str, "This example is {}.", "{} stands for the label"),
+        Parameter("multi_label", bool, False, "score each label on its own"),
+        TRUNCATION,
+        STRIDE,
+    )
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self.entailment, self.contradiction = inference_ids(model.labels.names)
+        try:
+            self._check(model.config.parameters)
+        except InvalidRequestError as exc:
+            raise ConfigError(str(exc).replace("parameter ", "setting ", 1)) from exc
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        labels = self.model.config.parameters.get("candidate_labels")
+        shape = (-1 if labels is None else len(labels),)
+        return (
+            OutputSpec("predict", "BYTES"),
+            OutputSpec("score", "FP32"),
+            OutputSpec("labels", "BYTES", shape),
+            OutputSpec("scores", "FP32", shape),
+        )
+
+    def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
+        labels = given.get("candidate_labels")
+        if isinstance(labels, str):
+            given = {**given, "candidate_labels": split_labels(labels)}
+        merged = super().parse_parameters(given, base)
+        if given:
+            self._check(merged)
+        return merged
+
+    def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
+        example = super().parse(instance, base)
+        if example.parameters["candidate_labels"] is None:
+            raise InvalidRequestError(
+                'candidate_labels is missing; send {"text": ..., "candidate_labels": [...]}'
+            )
+        return example
+
+    def texts(self, example: Example) -> list[Text]:
+        template = example.parameters["hypothesis_template"]
+        return [
+            (example.fields["text"], template.replace("{}", label))
+            for label in example.parameters["candidate_labels"]
+        ]
+
+    def truncation(self, example: Example) -> Truncation:
+        parameters = example.parameters
+        return Truncation(
+            parameters["truncation"], self.model.max_length, parameters["stride"], first_only=True
+        )
+
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"logits": output.logits.float()}
+
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        parameters = encoded.example.parameters
+        logits, start = [], 0
+        for sequence in encoded.sequences:
+            logits.append(mean_over_windows(rows[start : start + len(sequence.windows)], "logits"))
+            start += len(sequence.windows)
+        scores = self._scores(np.stack(logits), multi_label=parameters["multi_label"])
+        order = np.argsort(-scores, kind="stable")
+        labels = tuple(parameters["candidate_labels"][i] for i in order)
+        ordered = scores[order]
+        return {"predict": labels[0], "score": ordered[0], "labels": labels, "scores": ordered}
+
+    def _scores(self, logits: NDArray[np.float32], *, multi_label: bool) -> NDArray[np.float32]:
+        if multi_label or len(logits) == 1:
+            return softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
+        return softmax(logits[:, self.entailment])
+
+    def _check(self, merged: Mapping[str, Any]) -> None:
+        template = merged["hypothesis_template"]
+        if "{}" not in template:
+            raise InvalidRequestError("parameter hypothesis_template must have {} where the label goes")
+        self._check_text("parameter hypothesis_template", template)
+        for label in merged["candidate_labels"] or ():
+            self._check_text("parameter candidate_labels", label)
+
+
+def inference_ids(labels: Sequence[str]) -> tuple[int, int]:
+    """Find the indices of entailment and contradiction among an inference model's labels.
+
+    Entailment is found by its name; contradiction is the first label, or the last where that is
+    entailment.  Raises ConfigError where no label is an entailment: a guess would swap the answers.
+    """
+    found = next((i for i, label in enumerate(labels) if label.lower().startswith("entail")), None)
+    if found is None or len(labels) < 2:
+        raise ConfigError(
+            "zero_shot_classification needs a model of natural language inference; none of its labels "
+            f"({', '.join(labels)}) begins with 'entail': name them in index_to_name.json"
+        )
+    return found, len(labels) - 1 if found == 0 else 0
+
+
+def split_labels(text: str) -> Any:
+    """Labels from one string: a JSON list, as a tensor may carry it, or names between commas."""
+    if text.lstrip().startswith("["):
+        try:
+            return jsonio.loads(text)
+        except ValueError:
+            pass
+    return [label.strip() for label in text.split(",") if label.strip()]
