@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import weakref
-import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Mapping
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import ArchiveError, ConfigError
@@ -119,9 +120,7 @@ def verify(directory: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
-    present = {
-        file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()
-    } - {CHECKSUMS}
+    present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {CHECKSUMS}
     for name in sorted(set(stated) | present):
         if name not in present:
             raise ArchiveError(f"the archive's file {name} is missing")

@@ -12,9 +12,10 @@ import threading
 import time
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Hashable, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, List, Tuple, Union
 
 from numpy.typing import NDArray
 
@@ -84,9 +85,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = False
         self._rows_per_s = 0.0
-        self._workers = [
-            threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(cores)
-        ]
+        self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(cores)]
         for worker in self._workers:
             worker.start()
 

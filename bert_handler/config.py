@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -20,7 +21,7 @@ ENVIRONMENT_PREFIX = "BERT_HANDLER_"
 SETTINGS: tuple[Parameter, ...] = (
     Parameter("mode", str, None, "the task; default: from the model's architecture"),
     Parameter("model_name", str, None, "name of a model directory that is served without a manifest"),
-    Parameter("num_labels", int, None, "checked against the model", minimum=1),
+    Parameter("num_labels", int, None, "checked against the model; 0 as not given", minimum=0),
     Parameter("do_lower_case", bool, None, "lower-case the text; default: as the tokenizer was saved"),
     Parameter("max_length", int, None, "most tokens of one sequence; default: the model's own limit", minimum=3),
     Parameter("captum_explanation", bool, True, "answer explanation requests"),
@@ -98,9 +99,7 @@ class HandlerConfig:
         return cls(**own, parameters=defaults)
 
 
-def read_settings(
-    directory: Path, model_yaml: Mapping[str, Any] | None, environ: Mapping[str, str]
-) -> dict[str, Any]:
+def read_settings(directory: Path, model_yaml: Mapping[str, Any] | None, environ: Mapping[str, str]) -> dict[str, Any]:
     """Merge a model's settings, later sources over earlier ones.
 
     model_yaml: the parsed model-config.yaml where the host has read it already (TorchServe does).

@@ -85,9 +85,7 @@ class Detokenizer:
             self.stopped, self._held = True, ""
             return pending[: min(found)]
         # The end of the text may be the beginning of a stop string: wait for what follows.
-        held = max(
-            (n for stop in self._stop for n in range(1, len(stop)) if pending.endswith(stop[:n])), default=0
-        )
+        held = max((n for stop in self._stop for n in range(1, len(stop)) if pending.endswith(stop[:n])), default=0)
         self._held = pending[len(pending) - held :]
         return pending[: len(pending) - held]
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from ts.torch_handler.base_handler import BaseHandler
 
 from bert_handler import jsonio, serving
 from bert_handler.artifact import Artifact, verify
+from bert_handler.errors import InvalidRequestError
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity
@@ -23,6 +25,7 @@ from bert_handler.serving import Answer, Call
 
 logger = logging.getLogger(__name__)
 
+FORM = "application/x-www-form-urlencoded"
 _ENVELOPES = ("body", "json", "kserve", "kservev2")
 
 
@@ -62,7 +65,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[Call]:
         """Decode each row on its own; a wrong body is an error in its own call."""
-        return [serving.decode(_body(row), self._headers(index)) for index, row in enumerate(data)]
+        return [self._decode(row, index) for index, row in enumerate(data)]
 
     def inference(self, data: list[Call], *args: Any, **kwargs: Any) -> list[Answer]:
         """Predict all instances of all rows together."""
@@ -85,23 +88,34 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         """The V2 model metadata, for `GET /models/{name}?customized=true`."""
         return jsonio.dumps(self.predictor.metadata())
 
+    def _decode(self, row: Mapping[str, Any], index: int) -> Call:
+        headers = self._headers(index)
+        try:
+            if headers.get("content-type", "").startswith(FORM) and not {"body", "data"} & set(row):
+                row = {}
+            return serving.decode(_body(row), headers)
+        except InvalidRequestError as exc:
+            return Call(error=exc)
+
     def _headers(self, index: int) -> dict[str, str]:
         headers = self.context.get_all_request_header(index)
         return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
 
 
 def _body(row: Mapping[str, Any]) -> Body:
-    """The body of a row: posted whole, as a multipart field, or taken apart as a form by the frontend."""
-    for name in ("body", "data"):
+    """The body of a row: posted whole, or the one field of a multipart form.
+
+    Raises InvalidRequestError where the frontend has taken the body apart: curl's default content
+    type makes it read JSON as a form, of which nothing reliable is left.
+    """
+    for name in ("body", "data", *(row if len(row) == 1 else ())):
         if name in row:
             value: Body = row[name]
             return value
-    # curl's default content type makes the frontend read JSON as a form: the text is in the keys.
-    parts = []
-    for name, value in row.items():
-        text = value.decode("utf-8", "replace") if isinstance(value, (bytes, bytearray)) else str(value)
-        parts.append(f"{name}={text}" if text else name)
-    return "&".join(parts)
+    raise InvalidRequestError(
+        "TorchServe has read the body as a form and dropped it; send Content-Type: application/json "
+        "(curl: -H 'Content-Type: application/json'), or text/plain for a bare text"
+    )
 
 
 def _disarm_envelopes() -> None:

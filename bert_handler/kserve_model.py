@@ -78,9 +78,7 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         return pb.ModelReadyResponse(ready=await model.healthy())
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerMetadataResponse(
-            name="bert-handler", version=bert_handler.__version__, extensions=EXTENSIONS
-        )
+        return pb.ServerMetadataResponse(name="bert-handler", version=bert_handler.__version__, extensions=EXTENSIONS)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         model = await self._model(request.name, request.version, context)
@@ -138,9 +136,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         rpc = None
         if self._own_grpc_port is not None:
             rpc = grpc.aio.server(options=[("grpc.max_receive_message_length", self._max_body_bytes)])
-            pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-                Servicer(self.registered_models.get_models), rpc
-            )
+            pb_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(self.registered_models.get_models), rpc)
             rpc.add_insecure_port(f"{self._host}:{self._own_grpc_port}")
             await rpc.start()
         await asyncio.gather(*self.servers)

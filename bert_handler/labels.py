@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import ConfigError, InvalidRequestError
@@ -63,7 +64,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
     except ValueError as exc:
         raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
     if not isinstance(content, dict):
-        raise ConfigError(f"{path.name} must be an object such as {{\"0\": \"Not Accepted\", \"1\": \"Accepted\"}}")
+        raise ConfigError(f'{path.name} must be an object such as {{"0": "Not Accepted", "1": "Accepted"}}')
     if set(content) == {"label_list"}:
         return _label_list(content["label_list"], path.name)
     indices = [str(index) for index in range(len(content))]
@@ -81,5 +82,5 @@ def _label_list(value: Any, file_name: str) -> tuple[str, ...]:
         # The stock samples write the list as text: "[O, B-MISC, I-MISC]".
         value = [re.sub(r"^(['\"])(.*)\1$", r"\2", item.strip()) for item in value.strip().strip("[]").split(",")]
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
-        raise ConfigError(f"{file_name}: label_list must be a list of names, or the text \"[O, B-PER, I-PER]\"")
+        raise ConfigError(f'{file_name}: label_list must be a list of names, or the text "[O, B-PER, I-PER]"')
     return tuple(value)

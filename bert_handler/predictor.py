@@ -50,9 +50,7 @@ Slot = Union[Failure, EncodedExample]
 class Pending:
     """Requests whose rows are with the engine."""
 
-    def __init__(
-        self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]
-    ) -> None:
+    def __init__(self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]) -> None:
         self._predictor = predictor
         self._slots = slots
         self._requests = requests
@@ -159,9 +157,7 @@ class Predictor:
         encoded = iter(self._encode(examples))
         slots = [[next(encoded) if isinstance(item, Example) else item for item in items] for items in parsed]
         pending = Pending(self, slots, requests)
-        rows = [
-            row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows
-        ]
+        rows = [row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
         try:
             pending.future = self.scheduler.submit(rows, deadline)
         except RequestError as exc:
@@ -274,7 +270,7 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
     chosen = task_class(settings.get("mode"), artifact.model_config)
     config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
     stated = config.num_labels if chosen.has_labels else None
-    if stated is not None and stated != artifact.num_labels:
+    if stated and stated != artifact.num_labels:
         raise ConfigError(f"setting num_labels={stated}, but the model has {artifact.num_labels} labels")
     n_labels = artifact.num_labels if chosen.has_labels else 0
     labels = Labels.load(artifact.directory, artifact.model_config.get("id2label"), n_labels)

@@ -122,9 +122,7 @@ class Routes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                raise RequestTooLargeError(
-                    f"the body has more than {limit} bytes, which is the most that is taken"
-                )
+                raise RequestTooLargeError(f"the body has more than {limit} bytes, which is the most that is taken")
         return bytes(body)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Hashable, Iterator, Mapping, Sequence, Union
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 from bert_handler.errors import InternalError, RequestError
 from bert_handler.predictor import Pending, Predictor

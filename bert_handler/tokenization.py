@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Tuple, Union
+from typing import Any, Union
 
 import numpy as np
 import tokenizers
@@ -24,7 +24,7 @@ TOKENIZER_SPEC = "tokenizer_spec.json"
 MAX_WINDOWS = 1024
 """Of one instance: bounds the work that one request can ask for with `truncation: stride`."""
 
-Text = Union[str, Tuple[str, str]]
+Text = Union[str, tuple[str, str]]
 
 # Position embeddings of these start after the padding index, so two of them are never used.
 _OFFSET_POSITIONS = {
@@ -56,6 +56,7 @@ class TokenizerSpec:
     truncation_side: str = "right"
     mask_token: str | None = None
     mask_id: int | None = None
+    unk_id: int | None = None
     special_ids: tuple[int, ...] = ()
 
     @classmethod
@@ -63,13 +64,8 @@ class TokenizerSpec:
         """Read tokenizer_spec.json; ConfigError names the key that is missing or unknown."""
         content = jsonio.loads(path.read_bytes())
         names = {item.name for item in fields(cls)}
-        if (
-            not isinstance(content, dict)
-            or not {"input_names", "max_length", "pad_id"} <= set(content) <= names
-        ):
-            raise ConfigError(
-                f"{path.name} was not written by this version of bert-handler; archive the model again"
-            )
+        if not isinstance(content, dict) or not {"input_names", "max_length", "pad_id"} <= set(content) <= names:
+            raise ConfigError(f"{path.name} was not written by this version of bert-handler; archive the model again")
         for key in ("input_names", "special_ids"):
             content[key] = tuple(content.get(key, ()))
         return cls(**content)
@@ -157,6 +153,11 @@ class TextTokenizer:
         encodings = call(list(texts), add_special_tokens=True)
         return [self._window(encoding, rule) for encoding, rule in zip(encodings, truncations)]
 
+    def join(self, tokens: Sequence[str]) -> str:
+        """The text that tokens stand for, as the tokenizer's own decoder joins them."""
+        decoder = self.backend.decoder
+        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
+
     def from_tokens(self, tokens: Tokens, max_length: int | None) -> Encoded:
         """Check what a client tokenized itself; padding at the end is removed, it only costs time.
 
@@ -185,9 +186,7 @@ class TextTokenizer:
             raise InvalidRequestError("token_type_ids must hold 0 and 1 only")
         length = int(np.flatnonzero(mask)[-1]) + 1
         if max_length is not None and length > max_length:
-            raise RequestTooLargeError(
-                f"input_ids has {length} tokens; this model takes at most {max_length}"
-            )
+            raise RequestTooLargeError(f"input_ids has {length} tokens; this model takes at most {max_length}")
         inputs = {name: given[name][:length] for name in self.spec.input_names if name in given}
         return Encoded(inputs, [np.arange(length)], length)
 
@@ -208,9 +207,7 @@ class TextTokenizer:
                 windows = strided_windows(sequence_ids, rule.max_length, rule.stride, text)
                 return Encoded(full, windows, length, encoding=encoding)
             side = rule.side or self.spec.truncation_side
-            kept = truncated_window(
-                sequence_ids, rule.max_length, rule.second_only, side, first_only=rule.first_only
-            )
+            kept = truncated_window(sequence_ids, rule.max_length, rule.second_only, side, first_only=rule.first_only)
             return Encoded(full, [kept], length, truncated=True, encoding=encoding)
         except RequestTooLargeError as exc:
             return exc
@@ -251,7 +248,7 @@ def truncated_window(
         kept[cut] = min(counts[cut], room_left)
     elif counts[1]:
         _require_room(room, max_length)
-        short, long = sorted(counts)
+        short = min(counts)
         fair = (room // 2, room - room // 2) if short > room // 2 else (short, room - short)
         kept = list(fair) if counts[0] <= counts[1] else [fair[1], fair[0]]
     else:
@@ -320,7 +317,7 @@ def convert(
 def _spec_of(loaded: Any, model_config: Mapping[str, Any]) -> TokenizerSpec:
     pad_id = loaded.pad_token_id if loaded.pad_token_id is not None else loaded.eos_token_id
     return TokenizerSpec(
-        input_names=tuple(loaded.model_input_names),
+        input_names=_input_names(loaded, model_config),
         max_length=_max_length(int(loaded.model_max_length), model_config),
         pad_id=int(pad_id or 0),
         pad_type_id=int(getattr(loaded, "pad_token_type_id", 0) or 0),
@@ -328,8 +325,19 @@ def _spec_of(loaded: Any, model_config: Mapping[str, Any]) -> TokenizerSpec:
         truncation_side=loaded.truncation_side,
         mask_token=None if loaded.mask_token is None else str(loaded.mask_token),
         mask_id=None if loaded.mask_token is None else loaded.mask_token_id,
+        unk_id=None if loaded.unk_token is None else loaded.unk_token_id,
         special_ids=tuple(sorted(loaded.all_special_ids)),
     )
+
+
+def _input_names(loaded: Any, model_config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = tuple(loaded.model_input_names)
+    if "token_type_ids" in names or "model_input_names" in loaded.init_kwargs:
+        return names
+    # transformers 5 leaves them out by default, for ALBERT among others: pairs would be read as one text.
+    has_segments = int(model_config.get("type_vocab_size") or 0) > 1
+    pair = loaded.backend_tokenizer.encode("a", "b")
+    return (*names, "token_type_ids") if has_segments and 1 in pair.type_ids else names
 
 
 def _max_length(stated: int, model_config: Mapping[str, Any]) -> int | None:

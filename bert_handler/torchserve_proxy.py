@@ -25,6 +25,7 @@ FORWARDED = (
     "traceparent",
     "tracestate",
 )
+FORM = "application/x-www-form-urlencoded"
 RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
 
 
@@ -45,7 +46,9 @@ class TorchServe:
     async def infer(self, model: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         """Forward one body as it is."""
         own = {name: headers[name] for name in FORWARDED if name in headers}
-        own.setdefault("content-type", "application/octet-stream")
+        if own.get("content-type", FORM).startswith(FORM):
+            # curl's default, for any body: TorchServe would take it apart as a form.
+            own["content-type"] = "application/octet-stream"
         own.update(self._token("inference"))
         return await self._http().post(f"/predictions/{model}", content=body, headers=own)
 
@@ -61,9 +64,7 @@ class TorchServe:
     async def is_ready(self, model: str) -> bool:
         """Whether a worker of the model is up; False on any error, since the next poll asks again."""
         try:
-            response = await self._http().get(
-                f"/models/{model}", headers=self._token("management"), timeout=2
-            )
+            response = await self._http().get(f"/models/{model}", headers=self._token("management"), timeout=2)
             response.raise_for_status()
             workers = jsonio.loads(response.content)[0]["workers"]
             return any(worker["status"] == "READY" for worker in workers)

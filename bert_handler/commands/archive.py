@@ -13,12 +13,8 @@ def archive(
     name: str = typer.Option(..., help="Name in the manifest; answers carry it as model_name."),
     version: str = typer.Option("1.0", help="Version in the manifest."),
     export_path: Path = typer.Option(Path(), help="Directory that takes NAME.mar."),
-    setup_config: Optional[Path] = typer.Option(
-        None, help="setup_config.json; default: the model directory's."
-    ),
-    index_to_name: Optional[Path] = typer.Option(
-        None, help="index_to_name.json; default: the model directory's."
-    ),
+    setup_config: Optional[Path] = typer.Option(None, help="setup_config.json; default: the model directory's."),
+    index_to_name: Optional[Path] = typer.Option(None, help="index_to_name.json; default: the model directory's."),
     force: bool = typer.Option(False, "--force", "-f", help="Replace an existing archive."),
 ) -> None:
     """Build a .mar that runs on TorchServe and on KServe; the same input gives the same bytes.

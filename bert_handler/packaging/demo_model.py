@@ -134,9 +134,7 @@ def encoder_directory() -> Path:
     except metadata.PackageNotFoundError as exc:
         raise MissingExtraError(ENCODER_PACKAGE, "demo") from exc
     if not (folder / "model.safetensors").is_file():
-        raise ConfigError(
-            f"the installed {ENCODER_PACKAGE} has no {ENCODER_FOLDER}/model.safetensors; reinstall it"
-        )
+        raise ConfigError(f"the installed {ENCODER_PACKAGE} has no {ENCODER_FOLDER}/model.safetensors; reinstall it")
     return folder
 
 
@@ -190,9 +188,7 @@ def _artifact(name: str) -> bytes:
     beside = Path(__file__).resolve().parents[2] / "artifacts" / name
     if beside.is_file():
         return beside.read_bytes()
-    raise ConfigError(
-        f"{name} is neither in bert_handler.artifacts nor in artifacts/; scripts/train_demo writes it"
-    )
+    raise ConfigError(f"{name} is neither in bert_handler.artifacts nor in artifacts/; scripts/train_demo writes it")
 
 
 def _encoder_config(encoder: Path) -> dict[str, Any]:

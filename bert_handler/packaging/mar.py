@@ -42,6 +42,7 @@ class Handler(TransformerHandler):
 '''
 MODEL_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".yaml", ".jinja"}
 LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt"}
+NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "cli.py", "__main__.py"}
 RESERVED = {"handler.py", "bert_handler", "MAR-INF"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -111,9 +112,7 @@ def _copy_model_files(model_dir: Path, stage: Path) -> None:
     for path in sorted(model_dir.rglob("*")):
         relative = path.relative_to(model_dir)
         if relative.parts[0] in RESERVED:
-            raise ConfigError(
-                f"{relative} would overwrite a file of the handler; remove it from the model directory"
-            )
+            raise ConfigError(f"{relative} would overwrite a file of the handler; remove it from the model directory")
         hidden = any(part.startswith(".") for part in relative.parts)
         if hidden or not path.is_file() or path.suffix not in MODEL_SUFFIXES or path.name in LEFT_OUT:
             continue
@@ -141,14 +140,11 @@ def _stage_package(stage: Path) -> None:
     package = Path(bert_handler.__file__).parent
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        if (
-            path.is_file()
-            and "__pycache__" not in relative.parts
-            and relative.parts[0] not in ("artifacts", "setup_config")
-        ):
-            destination = stage / "bert_handler" / relative
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, destination)
+        if not path.is_file() or "__pycache__" in relative.parts or relative.parts[0] in NOT_SERVING:
+            continue
+        destination = stage / "bert_handler" / relative
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, destination)
     (stage / "handler.py").write_text(HANDLER, encoding="utf-8")
 
 

@@ -40,9 +40,7 @@ def _registered(config: Path, root: Path) -> dict[str | None, Path]:
     store = _store(properties.get("model_store"), root)
     models: dict[str | None, Path] = {}
     for name, versions in entries.items():
-        default = [entry for entry in versions.values() if entry.get("defaultVersion")] or list(
-            versions.values()
-        )
+        default = [entry for entry in versions.values() if entry.get("defaultVersion")] or list(versions.values())
         path = store / str(default[0].get("marName", f"{name}.mar"))
         if not path.exists():
             raise ConfigError(f"{config}: the archive of {name!r} is missing: {path}")

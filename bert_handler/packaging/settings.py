@@ -87,9 +87,5 @@ class TorchServeSettings:
 
 def parse_properties(text: str) -> dict[str, str]:
     """Read config.properties: `key=value` lines, comments and blank lines left out."""
-    pairs = (
-        line.partition("=")
-        for line in text.splitlines()
-        if line.strip() and not line.lstrip().startswith("#")
-    )
+    pairs = (line.partition("=") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -126,9 +126,7 @@ def from_bytes(datatype: str, raw: bytes, field: str) -> Elements | NDArray[Any]
         return _split(raw, field)
     dtype = DTYPES[datatype]
     if len(raw) % dtype.itemsize:
-        raise InvalidRequestError(
-            f"{field} has {len(raw)} bytes, not a multiple of {dtype.itemsize} ({datatype})"
-        )
+        raise InvalidRequestError(f"{field} has {len(raw)} bytes, not a multiple of {dtype.itemsize} ({datatype})")
     return np.frombuffer(raw, dtype=dtype)
 
 

@@ -64,9 +64,7 @@ class V2(Protocol):
         binary_default = _flag(parameters.pop("binary_data_output", False), "parameters.binary_data_output")
         outputs, binary_outputs = _requested(document.get("outputs"))
         instances, scalar = instances_of(tensors)
-        return Request(
-            instances, _id(document.get("id")), parameters, outputs, scalar, binary_outputs, binary_default
-        )
+        return Request(instances, _id(document.get("id")), parameters, outputs, scalar, binary_outputs, binary_default)
 
     def encode(self, response: Response, identity: Identity, specs: Mapping[str, OutputSpec]) -> Reply:
         error = failed(response)
@@ -123,8 +121,7 @@ def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     if len(text) > 1 and columns:
         other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
         raise InvalidRequestError(
-            f"inputs: tensor {other!r} stands beside field {columns[0].name!r}; known fields: "
-            f"{', '.join(COLUMNS)}"
+            f"inputs: tensor {other!r} stands beside field {columns[0].name!r}; known fields: {', '.join(COLUMNS)}"
         )
     instances = [_element(item) for tensor in text for item in tensor.data]
     return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
@@ -152,13 +149,9 @@ def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     for tensor in tensors:
         name = TOKEN_INPUTS.get(tensor.name)
         if name is None:
-            raise InvalidRequestError(
-                f"inputs: {unknown(tensor.name, TOKEN_INPUTS, 'tensor')} (or a BYTES tensor)"
-            )
+            raise InvalidRequestError(f"inputs: {unknown(tensor.name, TOKEN_INPUTS, 'tensor')} (or a BYTES tensor)")
         if tensor.datatype not in INTEGERS:
-            raise InvalidRequestError(
-                f"inputs: {tensor.name} must have an integer datatype, not {tensor.datatype}"
-            )
+            raise InvalidRequestError(f"inputs: {tensor.name} must have an integer datatype, not {tensor.datatype}")
         if name in rows:
             raise InvalidRequestError(f"inputs names {name} twice")
         rows[name] = tensor.rows().astype(np.int64)
@@ -195,9 +188,7 @@ def _split_body(body: Body, headers: Mapping[str, str]) -> tuple[Body, bytes | N
     if stated is None:
         return body, None
     if not isinstance(body, (bytes, bytearray)):
-        raise InvalidRequestError(
-            "Inference-Header-Content-Length needs Content-Type: application/octet-stream"
-        )
+        raise InvalidRequestError("Inference-Header-Content-Length needs Content-Type: application/octet-stream")
     if not stated.isascii() or not stated.isdigit() or int(stated) > len(body):
         raise InvalidRequestError(
             f"Inference-Header-Content-Length must be a number up to the body's {len(body)} bytes"
@@ -226,9 +217,7 @@ def _inputs(inputs: Any, binary: bytes | None) -> tuple[list[Tensor], dict[str, 
         tensors.append(_tensor(document, raw, field))
         parameters.update(own)
     if binary is not None and start != len(binary):
-        raise InvalidRequestError(
-            f"{len(binary) - start} bytes follow the binary tensors that inputs declares"
-        )
+        raise InvalidRequestError(f"{len(binary) - start} bytes follow the binary tensors that inputs declares")
     return tensors, parameters
 
 
@@ -259,15 +248,11 @@ def _tensor(document: Mapping[str, Any], raw: bytes | None, field: str) -> Tenso
 
 def _block(binary: bytes | None, start: int, size: Any, field: str) -> bytes:
     if binary is None:
-        raise InvalidRequestError(
-            f"{field}.binary_data_size needs the header Inference-Header-Content-Length"
-        )
+        raise InvalidRequestError(f"{field}.binary_data_size needs the header Inference-Header-Content-Length")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidRequestError(f"{field}.binary_data_size must be a number of bytes")
     if start + size > len(binary):
-        raise InvalidRequestError(
-            f"{field}.binary_data_size is {size}, but {len(binary) - start} bytes are left"
-        )
+        raise InvalidRequestError(f"{field}.binary_data_size is {size}, but {len(binary) - start} bytes are left")
     return binary[start : start + size]
 
 

@@ -53,9 +53,7 @@ def request_body(message: Any) -> tuple[bytes, dict[str, str]]:
     """
     raw = list(message.raw_input_contents)
     if raw and len(raw) != len(message.inputs):
-        raise InvalidRequestError(
-            f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs"
-        )
+        raise InvalidRequestError(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
     blocks, inputs = [], []
     for index, tensor in enumerate(message.inputs):
         field = f"inputs[{index}]"

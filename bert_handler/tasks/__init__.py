@@ -8,10 +8,13 @@ from typing import Any
 from bert_handler.errors import ConfigError
 from bert_handler.parameters import unknown
 from bert_handler.tasks.base import Task
+from bert_handler.tasks.fill_mask import FillMask
+from bert_handler.tasks.question_answering import QuestionAnswering
 from bert_handler.tasks.sequence_classification import SequenceClassification
 from bert_handler.tasks.text_embedding import TextEmbedding
 from bert_handler.tasks.text_generation import TextGeneration
 from bert_handler.tasks.text_ranking import TextRanking
+from bert_handler.tasks.token_classification import TokenClassification
 from bert_handler.tasks.zero_shot_classification import ZeroShotClassification
 
 TASKS: dict[str, type[Task]] = {
@@ -19,6 +22,9 @@ TASKS: dict[str, type[Task]] = {
     for task in (
         SequenceClassification,
         TextGeneration,
+        TokenClassification,
+        QuestionAnswering,
+        FillMask,
         ZeroShotClassification,
         TextRanking,
         TextEmbedding,  # last: every architecture's name ends with "Model" or with a head

@@ -16,7 +16,7 @@ from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLar
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, describe, unknown
-from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
+from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
 if TYPE_CHECKING:
@@ -24,18 +24,11 @@ if TYPE_CHECKING:
 
 RowOutputs = Mapping[str, "NDArray[Any]"]
 
-TRUNCATION = Parameter(
-    "truncation",
-    str,
-    "truncate",
-    "what happens to a text that is too long",
-    choices=("error", "truncate", "stride"),
-)
+TRUNCATIONS = ("error", "truncate", "stride")
+TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
 STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
 
-EXPLANATION_FIELDS = frozenset(
-    {"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"}
-)
+EXPLANATION_FIELDS = frozenset({"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"})
 """Keys of an instance that matter to explanations alone; the seed's request carries `target`."""
 
 
@@ -107,7 +100,7 @@ class Task(ABC):
     """What is sent where neither the settings nor the request choose."""
     padding_side: str | None = None
     """Where padding goes; None: as the tokenizer was saved."""
-    sample: ClassVar[Instance] = "The quick brown fox jumps over the lazy dog."
+    sample: Instance = "The quick brown fox jumps over the lazy dog."
     """What the self-test at load sends."""
 
     def __init__(self, model: Model) -> None:
@@ -130,9 +123,7 @@ class Task(ABC):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
 
-    def execute(
-        self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int
-    ) -> Sequence[RowOutputs]:
+    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[RowOutputs]:
         """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows."""
         outputs = engine.forward(batch, threads)
         return [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
@@ -174,9 +165,7 @@ class Task(ABC):
             raise instance.error
         if isinstance(instance, Tokens):
             if not self.accepts_tokens:
-                raise UnservableError(
-                    f"{self.name} needs text, not input_ids: its answers point into the text"
-                )
+                raise UnservableError(f"{self.name} needs text, not input_ids: its answers point into the text")
             return Example({}, base, instance)
         if isinstance(instance, str):
             if len(self.fields) > 1:
@@ -241,6 +230,11 @@ class Task(ABC):
         """The engine rows of one sequence, one a window."""
         return [Row(sequence.inputs(i), len(kept)) for i, kept in enumerate(sequence.windows)]
 
+    def unpadded(self, values: NDArray[Any], n_tokens: int) -> NDArray[Any]:
+        """Cut an output that has one entry a token to the row's own `n_tokens` tokens."""
+        side = self.padding_side or self.model.tokenizer.spec.padding_side
+        return values[:n_tokens] if side == "right" else values[len(values) - n_tokens :]
+
     def predict(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Prediction:
         """The prediction for one instance from its rows' outputs."""
         return Prediction(self.decode(encoded, rows), encoded.n_tokens, encoded.truncated)
@@ -257,16 +251,27 @@ class Task(ABC):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as exc:
-            raise InvalidRequestError(
-                f"{name} is not valid Unicode (a lone surrogate at {exc.start})"
-            ) from exc
+            raise InvalidRequestError(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
+
+
+def deciding_windows(sequence: Encoded) -> IntArray:
+    """The window in which each token has most context on its nearer side, int64 (n_tokens,); -1 where cut."""
+    deciding = np.full(sequence.n_tokens, -1)
+    most = np.full(sequence.n_tokens, -1)
+    for i, window in enumerate(sequence.windows):
+        places = np.arange(len(window))
+        context = np.minimum(places, places[::-1])
+        better = context > most[window]
+        most[window[better]] = context[better]
+        deciding[window[better]] = i
+    return deciding
 
 
 def mean_over_windows(rows: Sequence[RowOutputs], name: str) -> NDArray[np.float32]:
     """Average one output over the windows of an instance."""
     if len(rows) == 1:
         return np.asarray(rows[0][name], dtype=np.float32)
-    return np.mean([row[name] for row in rows], axis=0, dtype=np.float32)
+    return np.asarray(np.mean([row[name] for row in rows], axis=0), dtype=np.float32)

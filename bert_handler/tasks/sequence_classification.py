@@ -27,9 +27,7 @@ class SequenceClassification(Task):
     parameters = (
         Parameter("top_k", int, None, "answer with the k best labels instead of one", minimum=1),
         Parameter("function_to_apply", str, "default", "what makes logits probabilities", choices=FUNCTIONS),
-        Parameter(
-            "threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1
-        ),
+        Parameter("threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1),
         TRUNCATION,
         STRIDE,
     )

@@ -104,9 +104,7 @@ class TextEmbedding(Task):
             raise ConfigError(f"{self.name} needs an encoder; this model is an encoder-decoder")
         self.settings = SentenceSettings.read(model.directory)
         if model.config.parameters.get("pooling") is None and self.settings.pooling not in POOLINGS:
-            raise ConfigError(
-                f"the model's pooling {self.settings.pooling!r} is not one of {', '.join(POOLINGS)}"
-            )
+            raise ConfigError(f"the model's pooling {self.settings.pooling!r} is not one of {', '.join(POOLINGS)}")
         if self.settings.do_lower_case:
             lower_case(model.tokenizer)
 

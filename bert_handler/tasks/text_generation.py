@@ -142,9 +142,7 @@ class TextGeneration(Task):
             raise InvalidRequestError("parameter num_beams must be 1 with do_sample: true")
         for text in merged["stop"] or ():
             if not 0 < len(text) <= MAX_STOP_LENGTH:
-                raise InvalidRequestError(
-                    f"parameter stop: each string must have 1 to {MAX_STOP_LENGTH} characters"
-                )
+                raise InvalidRequestError(f"parameter stop: each string must have 1 to {MAX_STOP_LENGTH} characters")
 
     def _model_defaults(self) -> Mapping[str, Any]:
         defaults = dict(DEFAULTS)
@@ -179,9 +177,7 @@ class TextGeneration(Task):
             )
         return [Row(inputs, length + n_new, self._key(example, length))]
 
-    def execute(
-        self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int
-    ) -> Sequence[RowOutputs]:
+    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[RowOutputs]:
         key = cast("Key", rows[0].key)
         stream = key.stream
         texts = [Detokenizer(self._text, key.stop) for _ in rows]

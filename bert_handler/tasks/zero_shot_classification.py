@@ -83,23 +83,18 @@ class ZeroShotClassification(Task):
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         example = super().parse(instance, base)
         if example.parameters["candidate_labels"] is None:
-            raise InvalidRequestError(
-                'candidate_labels is missing; send {"text": ..., "candidate_labels": [...]}'
-            )
+            raise InvalidRequestError('candidate_labels is missing; send {"text": ..., "candidate_labels": [...]}')
         return example
 
     def texts(self, example: Example) -> list[Text]:
         template = example.parameters["hypothesis_template"]
         return [
-            (example.fields["text"], template.replace("{}", label))
-            for label in example.parameters["candidate_labels"]
+            (example.fields["text"], template.replace("{}", label)) for label in example.parameters["candidate_labels"]
         ]
 
     def truncation(self, example: Example) -> Truncation:
         parameters = example.parameters
-        return Truncation(
-            parameters["truncation"], self.model.max_length, parameters["stride"], first_only=True
-        )
+        return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"], first_only=True)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"logits": output.logits.float()}

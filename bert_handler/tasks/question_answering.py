@@ -1,0 +1,150 @@
+"""Find the answer to a question in a context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import Parameter
+from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec
+from bert_handler.scores import softmax
+from bert_handler.tasks.base import TRUNCATIONS, EncodedExample, Example, RowOutputs, Task
+from bert_handler.tokenization import Encoded, Text, Truncation
+
+Answer = dict[str, Any]
+
+
+class QuestionAnswering(Task):
+    """Spans of the context by the product of their ends' probabilities (Devlin et al. 2019, section 4.2)."""
+
+    name = "question_answering"
+    model_class = "AutoModelForQuestionAnswering"
+    architectures = ("ForQuestionAnswering",)
+    fields = ("question", "context")
+    needs_offsets = True
+    accepts_tokens = False
+    parameters = (
+        Parameter("top_k", int, 1, "how many answers `answers` has at most", minimum=1, maximum=100),
+        Parameter("handle_impossible_answer", bool, False, "the empty answer competes with the others"),
+        Parameter("max_answer_tokens", int, 15, "most tokens of an answer", minimum=1, maximum=512),
+        Parameter("truncation", str, "stride", "what happens to a context that is too long", choices=TRUNCATIONS),
+        Parameter("stride", int, 128, "tokens that two windows of a context share", minimum=0),
+    )
+    sample: Instance = MappingProxyType(
+        {"question": "What does the fox jump over?", "context": "The fox jumps over the dog."}
+    )
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return OutputSpec("predict", "BYTES"), OutputSpec("score", "FP32"), OutputSpec("answers", "BYTES")
+
+    def check_field(self, name: str, value: Any) -> None:
+        self._check_text(name, value)
+        if not value.strip():
+            raise InvalidRequestError(f"{name} is empty; send {self._form()}")
+
+    def texts(self, example: Example) -> list[Text]:
+        return [(example.fields["question"], example.fields["context"])]
+
+    def truncation(self, example: Example) -> Truncation:
+        parameters = example.parameters
+        return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"], second_only=True)
+
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"start": output.start_logits.float(), "end": output.end_logits.float()}
+
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        parameters = encoded.example.parameters
+        spans = Spans(encoded.sequences[0], encoded.example.fields["context"])
+        answers: list[Answer] = []
+        null_score = np.inf
+        for kept, row in zip(encoded.sequences[0].windows, rows):
+            start, end = (self.unpadded(row[name], len(kept)) for name in ("start", "end"))
+            null = spans.add(answers, kept, start, end, parameters)
+            null_score = min(null_score, null)
+        if parameters["handle_impossible_answer"]:
+            answers.append({"answer": "", "score": float(null_score), "start": 0, "end": 0})
+        if not answers:
+            raise InvalidRequestError("context has no token that could be an answer")
+        best = sorted(answers, key=lambda answer: -float(answer["score"]))[: parameters["top_k"]]
+        return {"predict": best[0]["answer"], "score": np.float32(best[0]["score"]), "answers": best}
+
+
+class Spans:
+    """The candidate answers of one context, in characters of the context."""
+
+    def __init__(self, sequence: Encoded, context: str) -> None:
+        assert sequence.encoding is not None  # noqa: S101 - needs_offsets
+        encoding = sequence.encoding
+        self._context = context
+        self._in_context = np.array([item == 1 for item in encoding.sequence_ids], dtype=bool)
+        self._words = np.array([-1 if word is None else word for word in encoding.word_ids])
+        self._offsets = encoding.offsets
+        self._has_null = encoding.special_tokens_mask[0] == 1
+
+    def add(
+        self,
+        answers: list[Answer],
+        window: IntArray,
+        start: FloatArray,
+        end: FloatArray,
+        parameters: Mapping[str, Any],
+    ) -> float:
+        """Add the best answers of one window to `answers`; return the score of no answer.
+
+        start, end: logits, float32 (L,).  An answer found again, whatever its case, is scored by the sum.
+        """
+        tokens = np.flatnonzero(self._in_context[window])
+        # The first special token takes part: its probability is that of no answer.
+        candidates = np.concatenate([[0], tokens]) if self._has_null else tokens
+        if not len(candidates):
+            return 0.0
+        starts, ends = softmax(start[candidates]), softmax(end[candidates])
+        null = float(starts[0] * ends[0]) if self._has_null else 0.0
+        if self._has_null:
+            starts, ends = starts[1:], ends[1:]
+        # Several spans may become one answer, so more of them are looked at.
+        n_spans = parameters["top_k"] * 2 + 10
+        for score, first, last in best_spans(starts, ends, n_spans, parameters["max_answer_tokens"]):
+            self._add(answers, score, *self._characters(window[tokens], first, last))
+        return null
+
+    def _characters(self, tokens: IntArray, first: int, last: int) -> tuple[int, int]:
+        words = self._words[tokens]
+        if words[first] < 0 or words[last] < 0:
+            return self._offsets[tokens[first]][0], self._offsets[tokens[last]][1]
+        # Whole words, as far as this window has them.
+        begin = np.flatnonzero(words == words[first])[0]
+        finish = np.flatnonzero(words == words[last])[-1]
+        return self._offsets[tokens[begin]][0], self._offsets[tokens[finish]][1]
+
+    def _add(self, answers: list[Answer], score: float, start: int, end: int) -> None:
+        text = self._context[start:end]
+        for answer in answers:
+            if answer["answer"].lower() == text.lower():
+                answer["score"] += score
+                return
+        answers.append({"answer": text, "score": score, "start": start, "end": end})
+
+
+def best_spans(starts: FloatArray, ends: FloatArray, n_spans: int, max_tokens: int) -> list[tuple[float, int, int]]:
+    """The best spans of up to `max_tokens` tokens: score, first and last token, the best one first.
+
+    starts, ends: probabilities, float32 (L,).
+    """
+    if not len(starts):
+        return []
+    width = min(max_tokens, len(starts))
+    # scores[i, n] is that of the n + 1 tokens from token i on; behind the end nothing can be.
+    following = np.concatenate([ends, np.full(width - 1, -1, dtype=ends.dtype)])
+    scores = (starts[:, None] * sliding_window_view(following, width)).ravel()
+    n_spans = min(n_spans, len(scores))
+    best = np.argpartition(-scores, n_spans - 1)[:n_spans]
+    best = best[np.argsort(-scores[best], kind="stable")]
+    spans = ((float(scores[i]), *divmod(int(i), width)) for i in best)
+    return [(score, first, first + more) for score, first, more in spans if first + more < len(starts)]

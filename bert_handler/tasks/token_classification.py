@@ -1,0 +1,175 @@
+"""Label the tokens of a text and gather them into entities that point into the text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.parameters import Parameter
+from bert_handler.schema import FloatArray, OutputSpec
+from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, deciding_windows
+from bert_handler.tokenization import Encoded
+
+BoolArray = NDArray[np.bool_]
+
+STRATEGIES = ("none", "simple", "first", "average", "max")
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of the text; its label is that of its highest score.
+
+    index: in the encoded text, special tokens included.  start, end: characters of the text as sent.
+    continues: whether it belongs to the word of the token before it.
+    """
+
+    index: int
+    text: str
+    start: int
+    end: int
+    scores: FloatArray
+    continues: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring tokens that have one label together."""
+
+    tokens: Sequence[Token]
+    label: str
+    score: float
+
+
+class TokenClassification(Task):
+    """Entities with character offsets; `aggregation_strategy` says how tokens become entities.
+
+    none: each token alone.  simple: neighbours of one label.  first, average, max: words first take
+    the label of their first token, of the average, or of their surest token.
+    """
+
+    name = "token_classification"
+    model_class = "AutoModelForTokenClassification"
+    architectures = ("ForTokenClassification",)
+    has_labels = True
+    needs_offsets = True
+    accepts_tokens = False
+    parameters = (
+        Parameter("aggregation_strategy", str, "simple", "how tokens become entities", choices=STRATEGIES),
+        Parameter("ignore_labels", list, ["O"], "labels, or entity groups, that are left out"),
+        TRUNCATION,
+        STRIDE,
+    )
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        return (OutputSpec("predict", "BYTES"),)
+
+    def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"scores": output.logits.float().softmax(-1)}
+
+    def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        parameters = encoded.example.parameters
+        strategy, ignored = parameters["aggregation_strategy"], set(parameters["ignore_labels"])
+        tokens = self._tokens(encoded.example.fields["text"], encoded.sequences[0], rows)
+        if strategy == "none":
+            pieces = map(self._alone, tokens)
+            return {"predict": [self._token(piece) for piece in pieces if piece.label not in ignored]}
+        words = map(self._alone, tokens) if strategy == "simple" else self._words(tokens, strategy)
+        entities = (self._entity(group) for group in grouped(words))
+        return {"predict": [entity for entity in entities if entity["entity_group"] not in ignored]}
+
+    def _tokens(self, text: str, sequence: Encoded, rows: Sequence[RowOutputs]) -> Iterator[Token]:
+        assert sequence.encoding is not None  # noqa: S101 - needs_offsets
+        tokenizer, encoding = self.model.tokenizer, sequence.encoding
+        ids, offsets = encoding.ids, encoding.offsets
+        scores, decided = self._merged(sequence, rows)
+        special = np.array(encoding.special_tokens_mask, dtype=bool)
+        for index in np.flatnonzero(decided & ~special).tolist():
+            start, end = offsets[index]
+            token = str(tokenizer.backend.id_to_token(ids[index]))
+            if ids[index] == tokenizer.spec.unk_id:
+                yield Token(index, text[start:end], start, end, scores[index], continues=False)
+            else:
+                continues = self._continues(token, text, start)
+                yield Token(index, token, start, end, scores[index], continues)
+
+    def _continues(self, token: str, text: str, start: int) -> bool:
+        prefix = getattr(self.model.tokenizer.backend.model, "continuing_subword_prefix", None)
+        if prefix:
+            return token.startswith(prefix)
+        # Only WordPiece marks what continues a word; elsewhere a word begins behind a space.
+        return start > 0 and " " not in text[start - 1 : start + 1]
+
+    def _merged(self, sequence: Encoded, rows: Sequence[RowOutputs]) -> tuple[FloatArray, BoolArray]:
+        """Scores float32 (n_tokens, n_labels) of the whole text, and which of its tokens have any."""
+        deciding = deciding_windows(sequence)
+        scores = np.zeros((sequence.n_tokens, len(self.model.labels)), dtype=np.float32)
+        for i, (kept, row) in enumerate(zip(sequence.windows, rows)):
+            own = deciding[kept] == i
+            scores[kept[own]] = self.unpadded(row["scores"], len(kept))[own]
+        return scores, deciding >= 0
+
+    def _alone(self, token: Token) -> Piece:
+        label = int(token.scores.argmax())
+        return Piece([token], self.model.labels[label], float(token.scores[label]))
+
+    def _words(self, tokens: Iterable[Token], strategy: str) -> Iterator[Piece]:
+        word: list[Token] = []
+        for token in tokens:
+            if word and not token.continues:
+                yield self._word(word, strategy)
+                word = []
+            word.append(token)
+        if word:
+            yield self._word(word, strategy)
+
+    def _word(self, tokens: Sequence[Token], strategy: str) -> Piece:
+        if strategy == "first":
+            scores = tokens[0].scores
+        elif strategy == "max":
+            scores = max((token.scores for token in tokens), key=lambda scores: float(scores.max()))
+        else:
+            scores = np.mean([token.scores for token in tokens], axis=0, dtype=np.float32)
+        label = int(scores.argmax())
+        return Piece(list(tokens), self.model.labels[label], float(scores[label]))
+
+    def _token(self, piece: Piece) -> dict[str, Any]:
+        token = piece.tokens[0]
+        return {
+            "entity": piece.label,
+            "score": piece.score,
+            "index": token.index,
+            "word": token.text,
+            "start": token.start,
+            "end": token.end,
+        }
+
+    def _entity(self, group: Sequence[Piece]) -> dict[str, Any]:
+        tokens = [token for piece in group for token in piece.tokens]
+        return {
+            "entity_group": group[0].label.split("-", 1)[-1],
+            "score": float(np.mean([piece.score for piece in group])),
+            "word": self.model.tokenizer.join([token.text for token in tokens]),
+            "start": tokens[0].start,
+            "end": tokens[-1].end,
+        }
+
+
+def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Gather neighbours of one type: B- begins an entity, I- and labels without either go on."""
+    group: list[Piece] = []
+    for piece in pieces:
+        if group and (piece.label.startswith("B-") or _type(piece.label) != _type(group[-1].label)):
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _type(label: str) -> str:
+    return label[2:] if label.startswith(("B-", "I-")) else label
