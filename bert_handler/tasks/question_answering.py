@@ -16,8 +16,6 @@ from bert_handler.scores import softmax
 from bert_handler.tasks.base import TRUNCATIONS, EncodedExample, Example, RowOutputs, Task
 from bert_handler.tokenization import Encoded, Text, Truncation
 
-Answer = dict[str, Any]
-
 
 class QuestionAnswering(Task):
     """Spans of the context by the product of their ends' probabilities (Devlin et al. 2019, section 4.2)."""
@@ -61,14 +59,12 @@ class QuestionAnswering(Task):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
         spans = Spans(encoded.sequences[0], encoded.example.fields["context"])
-        answers: list[Answer] = []
-        null_score = np.inf
         for kept, row in zip(encoded.sequences[0].windows, rows):
             start, end = (self.unpadded(row[name], len(kept)) for name in ("start", "end"))
-            null = spans.add(answers, kept, start, end, parameters)
-            null_score = min(null_score, null)
+            spans.add(kept, start, end, parameters["top_k"], parameters["max_answer_tokens"])
+        answers = list(spans.answers.values())
         if parameters["handle_impossible_answer"]:
-            answers.append({"answer": "", "score": float(null_score), "start": 0, "end": 0})
+            answers.append({"answer": "", "score": spans.null_score, "start": 0, "end": 0})
         if not answers:
             raise InvalidRequestError("context has no token that could be an answer")
         best = sorted(answers, key=lambda answer: -float(answer["score"]))[: parameters["top_k"]]
@@ -76,43 +72,41 @@ class QuestionAnswering(Task):
 
 
 class Spans:
-    """The candidate answers of one context, in characters of the context."""
+    """The answers that the windows of one context hold.
+
+    answers: by their text in lower case, with characters of the context; one that is found again adds to
+        the score.  null_score: that of no answer, the least of all windows.
+    """
 
     def __init__(self, sequence: Encoded, context: str) -> None:
         assert sequence.encoding is not None  # noqa: S101 - needs_offsets
         encoding = sequence.encoding
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.null_score = 1.0
         self._context = context
         self._in_context = np.array([item == 1 for item in encoding.sequence_ids], dtype=bool)
         self._words = np.array([-1 if word is None else word for word in encoding.word_ids])
         self._offsets = encoding.offsets
-        self._has_null = encoding.special_tokens_mask[0] == 1
-
-    def add(
-        self,
-        answers: list[Answer],
-        window: IntArray,
-        start: FloatArray,
-        end: FloatArray,
-        parameters: Mapping[str, Any],
-    ) -> float:
-        """Add the best answers of one window to `answers`; return the score of no answer.
-
-        start, end: logits, float32 (L,).  An answer found again, whatever its case, is scored by the sum.
-        """
-        tokens = np.flatnonzero(self._in_context[window])
         # The first special token takes part: its probability is that of no answer.
-        candidates = np.concatenate([[0], tokens]) if self._has_null else tokens
-        if not len(candidates):
-            return 0.0
-        starts, ends = softmax(start[candidates]), softmax(end[candidates])
-        null = float(starts[0] * ends[0]) if self._has_null else 0.0
-        if self._has_null:
-            starts, ends = starts[1:], ends[1:]
+        self._null = [0] if encoding.special_tokens_mask[0] == 1 else []
+
+    def add(self, window: IntArray, start: FloatArray, end: FloatArray, top_k: int, max_tokens: int) -> None:
+        """Add the best answers of one window; start, end: its logits, float32 (L,)."""
+        places = np.flatnonzero(self._in_context[window])
+        allowed = np.concatenate([np.array(self._null, dtype=np.int64), places])
+        if not len(places):
+            return
+        starts, ends = softmax(start[allowed]), softmax(end[allowed])
+        n_null = len(self._null)
+        self.null_score = min(self.null_score, float((starts[:n_null] * ends[:n_null]).sum()))
         # Several spans may become one answer, so more of them are looked at.
-        n_spans = parameters["top_k"] * 2 + 10
-        for score, first, last in best_spans(starts, ends, n_spans, parameters["max_answer_tokens"]):
-            self._add(answers, score, *self._characters(window[tokens], first, last))
-        return null
+        for score, first, last in best_spans(starts[n_null:], ends[n_null:], top_k * 2 + 10, max_tokens):
+            begin, finish = self._characters(window[places], first, last)
+            text = self._context[begin:finish]
+            answer = self.answers.setdefault(
+                text.lower(), {"answer": text, "score": 0.0, "start": begin, "end": finish}
+            )
+            answer["score"] += score
 
     def _characters(self, tokens: IntArray, first: int, last: int) -> tuple[int, int]:
         words = self._words[tokens]
@@ -122,14 +116,6 @@ class Spans:
         begin = np.flatnonzero(words == words[first])[0]
         finish = np.flatnonzero(words == words[last])[-1]
         return self._offsets[tokens[begin]][0], self._offsets[tokens[finish]][1]
-
-    def _add(self, answers: list[Answer], score: float, start: int, end: int) -> None:
-        text = self._context[start:end]
-        for answer in answers:
-            if answer["answer"].lower() == text.lower():
-                answer["score"] += score
-                return
-        answers.append({"answer": text, "score": score, "start": start, "end": end})
 
 
 def best_spans(starts: FloatArray, ends: FloatArray, n_spans: int, max_tokens: int) -> list[tuple[float, int, int]]:
