@@ -23,6 +23,7 @@ EXTRAS = {
     "torch": ["torch>=2.1", "transformers>=4.40"],
     "torchserve": ["torchserve>=0.11", "torch-model-archiver>=0.11", "setuptools<81"],
     "kserve": ["kserve>=0.15"],
+    "grpc": ["grpcio>=1.48", "protobuf>=4.22"],
     "explain": ["captum>=0.7"],
     "onnx": ["onnx>=1.16", "onnxruntime>=1.17"],
     "openvino": ["openvino>=2024.0"],

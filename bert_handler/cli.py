@@ -9,17 +9,19 @@ from typing import Optional
 import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 import bert_handler
 from bert_handler.commands.archive import archive
 from bert_handler.commands.demo_model import demo_model
 from bert_handler.commands.doctor import doctor
+from bert_handler.commands.infer import infer
 from bert_handler.commands.predict import predict
 from bert_handler.commands.serve import serve
 from bert_handler.commands.torchserve import torchserve
 from bert_handler.errors import BertHandlerError
 
-COMMANDS = (archive, serve, torchserve, predict, demo_model, doctor)
+COMMANDS = (archive, serve, torchserve, predict, infer, demo_model, doctor)
 
 app = typer.Typer(
     name="bert-handler",
@@ -56,6 +58,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     except BertHandlerError as exc:
-        Console(stderr=True).print(f"[red]error:[/red] {exc}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
         return 1
     return result if isinstance(result, int) else 0

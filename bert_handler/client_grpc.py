@@ -1,0 +1,239 @@
+"""V2 over gRPC, for clients that have grpcio and protobuf but no KServe SDK.
+
+The protocol's messages are built here from a table, in a descriptor pool of their own: importing
+the SDK's generated code costs two seconds, and its copy may be loaded beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Callable
+from urllib.parse import urlsplit
+
+from bert_handler import jsonio
+from bert_handler.client import Answer, Exchange, Retry, V2Client
+from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
+from bert_handler.protocols.tensors import check_datatype, check_shape, from_bytes, from_json, to_bytes
+from bert_handler.protocols.v2_grpc import STATUS, parameters
+
+try:
+    import grpc
+    from google.protobuf import (  # type: ignore[import-untyped, unused-ignore]
+        descriptor_pb2,
+        descriptor_pool,
+        message_factory,
+    )
+except ImportError as exc:  # pragma: no cover
+    raise MissingExtraError("grpcio", "grpc") from exc
+
+SERVICE = "inference.GRPCInferenceService"
+MESSAGES = {
+    "ServerLiveRequest": "",
+    "ServerLiveResponse": "live:bool",
+    "ServerReadyRequest": "",
+    "ServerReadyResponse": "ready:bool",
+    "ModelReadyRequest": "name:string version:string",
+    "ModelReadyResponse": "ready:bool",
+    "ServerMetadataRequest": "",
+    "ServerMetadataResponse": "name:string version:string extensions:string*",
+    "ModelMetadataRequest": "name:string version:string",
+    "ModelMetadataResponse": "name:string versions:string* platform:string inputs:TensorMetadata*"
+    " outputs:TensorMetadata*",
+    "ModelMetadataResponse.TensorMetadata": "name:string datatype:string shape:int64*",
+    "ModelInferRequest": "model_name:string model_version:string id:string parameters:map inputs:InferInputTensor*"
+    " outputs:InferRequestedOutputTensor* raw_input_contents:bytes*",
+    "ModelInferRequest.InferInputTensor": "name:string datatype:string shape:int64* parameters:map"
+    " contents:InferTensorContents",
+    "ModelInferRequest.InferRequestedOutputTensor": "name:string parameters:map",
+    "ModelInferResponse": "model_name:string model_version:string id:string parameters:map"
+    " outputs:InferOutputTensor* raw_output_contents:bytes*",
+    "ModelInferResponse.InferOutputTensor": "name:string datatype:string shape:int64* parameters:map"
+    " contents:InferTensorContents",
+    "InferParameter": "bool_param:bool int64_param:int64 string_param:string",
+    "InferTensorContents": "bool_contents:bool* int_contents:int32* int64_contents:int64* uint_contents:uint32*"
+    " uint64_contents:uint64* fp32_contents:float* fp64_contents:double* bytes_contents:bytes*",
+}
+"""Fields of the protocol's messages in the order of their numbers; * marks a repeated one."""
+
+_HTTP = {code: status for status, code in reversed(list(STATUS.items()))}
+
+
+class GrpcClient(V2Client):
+    """V2 over gRPC.  host: the :authority, for a gateway that routes by it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        host: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        super().__init__(url, retry)
+        self._timeout_s = timeout_s
+        self._metadata = [("authorization", f"Bearer {token}")] if token else []
+        if cookies:
+            self._metadata.append(("cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
+        self._channel = _channel(url, host, ca_file)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def live(self) -> bool:
+        return self._is("ServerLive", "live")
+
+    def ready(self, model: str | None = None) -> bool:
+        return self._is("ModelReady", "ready", name=model) if model else self._is("ServerReady", "ready")
+
+    def models(self) -> list[str]:
+        raise UnservableError("the protocol lists models over REST only")
+
+    def metadata(self, model: str | None = None, version: str | None = None) -> Mapping[str, Any]:
+        if model is None:
+            return self._answered(lambda: self._call("ServerMetadata", _server_metadata)).document
+        fields = {"name": model, "version": version or ""}
+        return self._answered(lambda: self._call("ModelMetadata", _model_metadata, **fields)).document
+
+    def send(
+        self, model: str, body: Mapping[str, Any] | bytes, *, version: str | None = None, explain: bool = False
+    ) -> Answer:
+        if explain:
+            raise UnservableError("the protocol explains over REST only")
+        content = jsonio.loads(body) if isinstance(body, bytes) else body
+        fields = {**request_fields(content), "model_name": model, "model_version": version or ""}
+        return self._answered(lambda: self._call("ModelInfer", answer_document, **fields))
+
+    def _is(self, method: str, state: str, **fields: Any) -> bool:
+        return self._call(method, lambda message: getattr(message, state), **fields).document is True
+
+    def _call(self, method: str, read: Callable[[Any], Any], **fields: Any) -> Exchange:
+        reply_type = message_type(f"{method}Response")
+        call = self._channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=reply_type.FromString,
+        )
+        request = message_type(f"{method}Request")(**fields)
+        try:
+            return Exchange(200, read(call(request, timeout=self._timeout_s, metadata=self._metadata)))
+        except grpc.RpcError as exc:
+            metadata: Any = exc.trailing_metadata()
+            trailing = {str(key): str(value) for key, value in metadata or ()}
+            return Exchange(_HTTP.get(exc.code().name, 500), None, exc.details() or exc.code().name, trailing)
+
+
+def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ModelInferRequest from a V2 request as JSON; its tensors become raw contents."""
+    inputs, blocks = [], []
+    for index, tensor in enumerate(request.get("inputs", ())):
+        field = f"inputs[{index}]"
+        datatype = check_datatype(tensor.get("datatype"), field)
+        values, bare = from_json(datatype, tensor.get("data"), field)
+        shape = check_shape(tensor.get("shape"), field)
+        own = {"name": tensor.get("name", ""), "datatype": datatype}
+        inputs.append({**own, "shape": ([] if bare else [len(values)]) if shape is None else shape})
+        blocks.append(to_bytes(datatype, values))
+    return {
+        "id": str(request.get("id", "")),
+        "inputs": inputs,
+        "outputs": [{"name": output["name"]} for output in request.get("outputs", ())],
+        "parameters": {name: _parameter(name, value) for name, value in request.get("parameters", {}).items()},
+        "raw_input_contents": blocks,
+    }
+
+
+def answer_document(message: Any) -> dict[str, Any]:
+    """A ModelInferResponse with raw contents as the V2 answer that REST gives."""
+    outputs = []
+    for tensor, block in zip(message.outputs, message.raw_output_contents):
+        values = from_bytes(tensor.datatype, block, tensor.name)
+        data = [value.decode() for value in values] if tensor.datatype == "BYTES" else values.tolist()  # type: ignore[union-attr]
+        own = {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype}
+        outputs.append({**own, "data": data})
+    answer: dict[str, Any] = {"id": message.id} if message.id else {}
+    answer.update(model_name=message.model_name, model_version=message.model_version, outputs=outputs)
+    notes = parameters(message.parameters)
+    return {**answer, "parameters": notes} if notes else answer
+
+
+@cache
+def message_type(name: str) -> Any:
+    """The class of one of the protocol's messages."""
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"inference.{name}"))
+
+
+@cache
+def _pool() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name="grpc_predict_v2.proto", package="inference", syntax="proto3")
+    made: dict[str, Any] = {}
+    for name, fields in MESSAGES.items():
+        outer, _, inner = name.rpartition(".")
+        message = made[outer].nested_type.add(name=inner) if outer else file.message_type.add(name=inner)
+        made[name] = message
+        for number, entry in enumerate(fields.split(), 1):
+            _add_field(message, name, number, *entry.split(":"))
+    choice = made["InferParameter"]
+    choice.oneof_decl.add(name="parameter_choice")
+    for field in choice.field:
+        field.oneof_index = 0
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call, unused-ignore]
+    return pool
+
+
+def _add_field(message: Any, owner: str, number: int, name: str, kind: str) -> None:
+    field = message.field.add(name=name, number=number)
+    repeated = kind.endswith("*") or kind == "map"
+    field.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+    kind = kind.rstrip("*")
+    if kind == "map":
+        entry = message.nested_type.add(name="ParametersEntry")
+        entry.options.map_entry = True
+        _add_field(entry, owner, 1, "key", "string")
+        _add_field(entry, owner, 2, "value", "InferParameter")
+        kind = f"{owner}.ParametersEntry"
+    elif f"{owner}.{kind}" in MESSAGES:
+        kind = f"{owner}.{kind}"
+    if kind[0].isupper():
+        field.type, field.type_name = field.TYPE_MESSAGE, f".inference.{kind}"
+    else:
+        field.type = getattr(field, f"TYPE_{kind.upper()}")
+
+
+def _channel(url: str, host: str | None, ca_file: Path | None) -> Any:
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    if parts.scheme not in ("", "http", "https", "grpc", "grpcs") or parts.path.strip("/") or not parts.netloc:
+        raise ConfigError(f"{url!r} is no gRPC address; give http://HOST:PORT or https://HOST:PORT")
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    options += [("grpc.default_authority", host)] if host else []  # type: ignore[list-item]
+    if parts.scheme not in ("https", "grpcs"):
+        return grpc.insecure_channel(parts.netloc, options)
+    roots = ca_file.read_bytes() if ca_file else None
+    return grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(roots), options)
+
+
+def _server_metadata(message: Any) -> dict[str, Any]:
+    return {"name": message.name, "version": message.version, "extensions": list(message.extensions)}
+
+
+def _model_metadata(message: Any) -> dict[str, Any]:
+    tensors = {
+        side: [{"name": t.name, "datatype": t.datatype, "shape": list(t.shape)} for t in getattr(message, side)]
+        for side in ("inputs", "outputs")
+    }
+    return {"name": message.name, "versions": list(message.versions), "platform": message.platform, **tensors}
+
+
+def _parameter(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"bool_param": value}
+    if isinstance(value, int):
+        return {"int64_param": value}
+    if isinstance(value, str):
+        return {"string_param": value}
+    raise InvalidRequestError(f"parameter {name} must be a string, an integer or a boolean over gRPC")
