@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,18 +30,24 @@ def generate(
     inputs: int64 (B, L); decoder-only models need them padded on the left.
     """
     ids = inputs["input_ids"]
-    settings = generation_settings(model.generation_config, decoding, pad_id)
-    ends = end_tokens(settings)
+    own = model.generation_config
+    ends = end_tokens(own)
     progress = Progress(len(ids), ends, watch)
-    processors: list[LogitsProcessor] = []
-    if decoding.do_sample:
-        processors.append(RowSampler(decoding, settings, len(ids), ids.device))
+    sampler = [RowSampler(decoding, own, len(ids), ids.device)] if decoding.do_sample else []
+    # Keyword arguments, not a configuration: a value that is transformers' default would yield to the model's.
     sequences = model.generate(
         input_ids=ids,
         attention_mask=inputs["attention_mask"],
-        generation_config=settings,
-        logits_processor=LogitsProcessorList(processors),
+        logits_processor=LogitsProcessorList(sampler),
         stopping_criteria=StoppingCriteriaList([progress] if decoding.num_beams == 1 else []),
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=decoding.num_beams,
+        num_return_sequences=1,
+        repetition_penalty=decoding.repetition_penalty,
+        # RowSampler draws: the loop itself would draw all rows from the process's generator.
+        do_sample=False,
+        return_dict_in_generate=False,
+        pad_token_id=pad_id if own.pad_token_id is None else own.pad_token_id,
     )
     if decoding.num_beams == 1:
         return progress.generated()
@@ -50,25 +55,9 @@ def generate(
     return [until_end(row, ends) for row in sequences[:, prompt:].tolist()]
 
 
-def generation_settings(own: Any, decoding: Decoding, pad_id: int) -> Any:
-    """The model's own generation settings with a request's laid over them."""
-    settings = copy.deepcopy(own)
-    # Sampling is done by RowSampler: the loop's own would draw all rows from the process's generator.
-    settings.do_sample = False
-    settings.max_new_tokens = decoding.max_new_tokens
-    settings.max_length = None
-    settings.num_beams = decoding.num_beams
-    settings.num_return_sequences = 1
-    settings.repetition_penalty = decoding.repetition_penalty
-    settings.return_dict_in_generate = False
-    if settings.pad_token_id is None:
-        settings.pad_token_id = pad_id
-    return settings
-
-
-def end_tokens(settings: Any) -> frozenset[int]:
-    """Ids that end a text; a model has none, one or several."""
-    ends = settings.eos_token_id
+def end_tokens(own: Any) -> frozenset[int]:
+    """Ids that end a text by the model's settings: none, one or several."""
+    ends = own.eos_token_id
     return frozenset() if ends is None else frozenset([ends] if isinstance(ends, int) else ends)
 
 
@@ -104,8 +93,8 @@ class RowSampler(LogitsProcessor):
     So a seed gives the same text alone, in a batch, and beside other threads that sample.
     """
 
-    def __init__(self, decoding: Decoding, settings: Any, n_rows: int, device: torch.device) -> None:
-        self._warpers = warpers(decoding, settings)
+    def __init__(self, decoding: Decoding, own: Any, n_rows: int, device: torch.device) -> None:
+        self._warpers = warpers(decoding, own)
         self._generators = [torch.Generator(device) for _ in range(n_rows)]
         for generator in self._generators:
             if decoding.seed is None:
@@ -127,7 +116,7 @@ class RowSampler(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
 
-def warpers(decoding: Decoding, settings: Any) -> list[Any]:
+def warpers(decoding: Decoding, own: Any) -> list[Any]:
     """What shapes the distribution, in the order in which transformers applies it."""
     chosen: list[Any] = []
     if decoding.temperature != 1:
@@ -138,7 +127,7 @@ def warpers(decoding: Decoding, settings: Any) -> list[Any]:
         chosen.append(TopPLogitsWarper(decoding.top_p))
     # These have no request parameter; they count where the model's generation_config.json has them.
     for name, warper in (("min_p", MinPLogitsWarper), ("typical_p", TypicalLogitsWarper)):
-        value = getattr(settings, name, None)
+        value = getattr(own, name, None)
         if value is not None and 0 < value < 1:
             chosen.append(warper(value))
     return chosen

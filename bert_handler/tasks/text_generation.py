@@ -226,11 +226,11 @@ class TextGeneration(Task):
         return Key(decoding, tuple(example.parameters["stop"] or ()), stream, own_length)
 
     def _started(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Give an empty text the token that texts begin with."""
-        if len(inputs["input_ids"]):
-            return inputs
-        config = self.model.model_config
-        start = config.get("bos_token_id")
+        """Keep what generation needs, and give an empty text the token that texts begin with."""
+        ids = inputs["input_ids"]
+        if len(ids):
+            return {"input_ids": ids, "attention_mask": inputs.get("attention_mask", np.ones_like(ids))}
+        start = self.model.model_config.get("bos_token_id")
         if start is None:
             raise InvalidRequestError("text is empty, and this model has no token to begin with")
         return {"input_ids": np.array([start]), "attention_mask": np.array([1])}

@@ -173,6 +173,9 @@ def test_settings_of_the_model_are_the_defaults(tmp_path, load):
     assert predictor.predict([TEXTS[0]], seed=1)[0]["n_tokens"] == 4
     greedy = predictor.predict([TEXTS[0]], do_sample=False)[0]["predict"]
     assert predictor.predict([TEXTS[0]], top_k=1)[0]["predict"] == greedy
+    plain = {"max_new_tokens": 4, "do_sample": False}
+    (directory / "generation_config.json").unlink()
+    assert load(directory, model_name="plain").predict([TEXTS[0]], **plain)[0]["predict"] == greedy
 
 
 # ---- stop strings and streams -------------------------------------------------------------------
