@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.config import HandlerConfig
+from bert_handler.decisions import Decision
 from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
@@ -28,8 +29,20 @@ TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
 STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
 
-EXPLANATION_FIELDS = frozenset({"target", "method", "baseline", "n_steps", "deadline_ms", "internal_batch_size"})
-"""Keys of an instance that matter to explanations alone; the seed's request carries `target`."""
+EXPLANATION_FIELDS = frozenset(
+    {
+        "target",
+        "method",
+        "baseline",
+        "baseline_text",
+        "n_steps",
+        "tolerance",
+        "internal_batch_size",
+        "deadline_ms",
+        "on_deadline",
+    }
+)
+"""Keys that matter to explanations alone and that predictions ignore; the seed's request carries `target`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,10 @@ class Task(ABC):
     """Whether the model's outputs are named by index_to_name.json."""
     needs_offsets: ClassVar[bool] = False
     accepts_tokens: ClassVar[bool] = True
+    segments: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    """What the first and the second text of a sequence are called in explanations."""
+    targets_are_texts: ClassVar[bool] = False
+    """Whether an explanation's target is an instance of its own, whose prediction `decision` needs."""
     needs_generation: ClassVar[bool] = False
     """Whether rows are answered by `engine.generate` instead of one forward."""
     default_outputs: ClassVar[tuple[str, ...]] = ("predict",)
@@ -132,10 +149,26 @@ class Task(ABC):
         """Have the text of one instance put into `stream` as it is generated."""
         raise UnservableError(f"{self.name} does not generate text; only text_generation can be streamed")
 
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        """Say which numbers of the graph's outputs explain the instance's answer.
+
+        asked: the targets of the request, none for what the model decided.
+        references: the predictions for `asked`, where `targets_are_texts`.
+        Raises UnservableError where the task decides nothing.
+        """
+        raise UnservableError(f"{self.name} has no decision that could be explained")
+
     def texts(self, example: Example) -> list[Text]:
         """The sequences of one instance, each a text or a pair."""
         text, pair = example.fields["text"], example.fields.get("text_pair")
-        return [text if pair is None else (text, pair)]
+        # An empty second text is none, as AutoTokenizer has it.
+        return [(text, pair) if pair else text]
 
     def truncation(self, example: Example) -> Truncation:
         """What is done with this instance when it is too long."""
@@ -151,8 +184,12 @@ class Task(ABC):
         merged = dict(base)
         for name, value in given.items():
             parameter = self._by_name.get(name)
-            if parameter is None or not parameter.request:
-                raise InvalidRequestError(unknown(name, self._by_name, "parameter"))
+            if parameter is None and name in EXPLANATION_FIELDS:
+                continue
+            if parameter is None:
+                raise InvalidRequestError(unknown(name, self._requestable(), "parameter"))
+            if not parameter.request:
+                raise InvalidRequestError(f"parameter {name} is a setting of the model; a request cannot change it")
             try:
                 merged[name] = parameter.parse(value)
             except ValueError as exc:
@@ -165,7 +202,7 @@ class Task(ABC):
             raise instance.error
         if isinstance(instance, Tokens):
             if not self.accepts_tokens:
-                raise UnservableError(f"{self.name} needs text, not input_ids: its answers point into the text")
+                raise UnservableError(f"{self.name} needs text, not input_ids")
             return Example({}, base, instance)
         if isinstance(instance, str):
             if len(self.fields) > 1:
@@ -183,7 +220,7 @@ class Task(ABC):
             elif key in self._by_name:
                 given[key] = value
             elif key not in EXPLANATION_FIELDS:
-                known = [*self.fields, *self.optional_fields, *self._by_name]
+                known = [*self.fields, *self.optional_fields, *self._requestable()]
                 raise InvalidRequestError(unknown(key, known, "field"))
         for name in self.fields:
             if name not in fields:
@@ -192,12 +229,18 @@ class Task(ABC):
             self.check_field(name, value)
         return Example(fields, self.parse_parameters(given, base))
 
+    def _requestable(self) -> list[str]:
+        return [name for name, parameter in self._by_name.items() if parameter.request]
+
     def check_field(self, name: str, value: Any) -> None:
         """Check the value of one field; a string in most tasks."""
         self._check_text(name, value)
 
-    def encode(self, examples: Sequence[Example]) -> list[EncodedExample | RequestError]:
-        """Tokenize all instances with one tokenizer call; an error takes the place of a refused one."""
+    def encode(self, examples: Sequence[Example], *, offsets: bool = False) -> list[EncodedExample | RequestError]:
+        """Tokenize all instances with one tokenizer call; an error takes the place of a refused one.
+
+        offsets: keep character offsets also where the task itself needs none.
+        """
         texts: list[Text] = []
         rules: list[Truncation] = []
         spans = []
@@ -206,7 +249,7 @@ class Task(ABC):
             spans.append((len(texts), len(texts) + len(own)))
             texts += own
             rules += [self.truncation(example)] * len(own)
-        encoded = self.model.tokenizer.encode(texts, rules, offsets=self.needs_offsets) if texts else []
+        encoded = self.model.tokenizer.encode(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
         return [self._assemble(example, encoded[start:end]) for example, (start, end) in zip(examples, spans)]
 
     def _assemble(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from bert_handler.decisions import Decision, Probe, Target, one_hot
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter
-from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec
+from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import softmax
 from bert_handler.tasks.base import TRUNCATIONS, EncodedExample, Example, RowOutputs, Task
 from bert_handler.tokenization import Encoded, Text, Truncation
@@ -24,6 +25,7 @@ class QuestionAnswering(Task):
     model_class = "AutoModelForQuestionAnswering"
     architectures = ("ForQuestionAnswering",)
     fields = ("question", "context")
+    segments = ("question", "context")
     needs_offsets = True
     accepts_tokens = False
     parameters = (
@@ -70,6 +72,50 @@ class QuestionAnswering(Task):
         best = sorted(answers, key=lambda answer: -float(answer["score"]))[: parameters["top_k"]]
         return {"predict": best[0]["answer"], "score": np.float32(best[0]["score"]), "answers": best}
 
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        """The logits of the answer's first and last token, in the window that has the answer surest."""
+        context = encoded.example.fields["context"]
+        spans = Spans(encoded.sequences[0], context)
+        decided = self.decode(encoded, rows)["answers"]
+        named = {answer["answer"]: answer for answer in decided}
+        best = next((answer for answer in decided if answer["answer"]), None)
+        targets = []
+        for item in asked or [best]:
+            answer = item if isinstance(item, dict) else named.get(item) or self._place(item, context)
+            targets.append(self._target(answer, spans, encoded.sequences[0], rows))
+        return Decision(decided[0]["answer"], float(decided[0]["score"]), targets)
+
+    @staticmethod
+    def _place(text: Any, context: str) -> dict[str, Any]:
+        start = context.find(text) if isinstance(text, str) and text else -1
+        if start < 0:
+            raise InvalidRequestError("target: must be a text that stands in the context")
+        return {"answer": text, "score": None, "start": start, "end": start + len(text)}
+
+    def _target(self, answer: Mapping[str, Any], spans: Spans, sequence: Encoded, rows: Sequence[RowOutputs]) -> Target:
+        found = []
+        for index, (kept, row) in enumerate(zip(sequence.windows, rows)):
+            tokens = spans.tokens(kept, answer["start"], answer["end"])
+            if len(tokens):
+                start, end = (self.unpadded(row[name], len(kept))[tokens] for name in ("start", "end"))
+                first, last = surest(start, end)
+                found.append((float(start[first] + end[last]), index, int(tokens[first]), int(tokens[last]), len(kept)))
+        if not found:
+            raise InvalidRequestError("the answer is in a part of the context that was cut")
+        _, index, first, last, length = max(found)
+        parts = {
+            "start": [Probe(index, "start", one_hot((length,), [first]))],
+            "end": [Probe(index, "end", one_hot((length,), [last]))],
+        }
+        score = None if answer["score"] is None else float(answer["score"])
+        return Target(answer["answer"], parts, score, {"start": answer["start"], "end": answer["end"]})
+
 
 class Spans:
     """The answers that the windows of one context hold.
@@ -108,6 +154,13 @@ class Spans:
             )
             answer["score"] += score
 
+    def tokens(self, window: IntArray, start: int, end: int) -> IntArray:
+        """Places in a window of the context's tokens between two characters; none where one is missing."""
+        inside = self._in_context & np.array([a < end and b > start for a, b in self._offsets])
+        places = np.flatnonzero(inside[window])
+        whole = len(places) == int(inside.sum())
+        return places if whole else places[:0]
+
     def _characters(self, tokens: IntArray, first: int, last: int) -> tuple[int, int]:
         words = self._words[tokens]
         if words[first] < 0 or words[last] < 0:
@@ -116,6 +169,13 @@ class Spans:
         begin = np.flatnonzero(words == words[first])[0]
         finish = np.flatnonzero(words == words[last])[-1]
         return self._offsets[tokens[begin]][0], self._offsets[tokens[finish]][1]
+
+
+def surest(start: FloatArray, end: FloatArray) -> tuple[int, int]:
+    """The first and last of neighbouring tokens whose logits are highest together, in this order."""
+    sums = np.where(np.triu(np.ones((len(start), len(end)), dtype=bool)), start[:, None] + end, -np.inf)
+    first, last = divmod(int(sums.argmax()), len(end))
+    return first, last
 
 
 def best_spans(starts: FloatArray, ends: FloatArray, n_spans: int, max_tokens: int) -> list[tuple[float, int, int]]:

@@ -8,8 +8,9 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bert_handler.decisions import Decision, Target, mean_probes, one_hot
 from bert_handler.parameters import Parameter
-from bert_handler.schema import OutputSpec
+from bert_handler.schema import OutputSpec, Prediction
 from bert_handler.scores import sigmoid, softmax
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, mean_over_windows
 
@@ -70,6 +71,27 @@ class SequenceClassification(Task):
             return {"predict": value, "score": value, "logits": logits}
         labels, best = self._best(scores, parameters)
         return {"predict": labels, "score": best, "probabilities": scores, "logits": logits}
+
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        logits = mean_over_windows(rows, "logits")
+        labels = self.model.labels
+        scores = FUNCTION[self._function(encoded.example.parameters["function_to_apply"])](logits)
+        best = int(scores.argmax())
+        targets = [
+            Target(
+                labels[index],
+                mean_probes(range(len(rows)), "logits", one_hot(logits.shape, [index])),
+                float(scores[index]),
+            )
+            for index in ([labels.index(item) for item in asked] or [best])
+        ]
+        return Decision(labels[best], float(scores[best]), targets)
 
     def _best(self, scores: NDArray[np.float32], parameters: Mapping[str, Any]) -> tuple[Any, Any]:
         names = self.model.labels.names

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tokenizers import normalizers
 
 from bert_handler import jsonio
-from bert_handler.errors import ConfigError
+from bert_handler.decisions import Decision, Probe, Target
+from bert_handler.errors import ConfigError, InvalidRequestError, UnservableError
 from bert_handler.parameters import Parameter
-from bert_handler.schema import OutputSpec
+from bert_handler.schema import OutputSpec, Prediction
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import Text, TextTokenizer, Truncation
 
@@ -91,6 +92,7 @@ class TextEmbedding(Task):
     optional_weights = ("pooler.",)
     default_outputs = ("embedding",)
     padding_side = "right"
+    targets_are_texts = True
     parameters = (
         Parameter("pooling", str, None, "default: the model's own, else mean", choices=POOLINGS),
         Parameter("normalize", bool, None, "scale to length 1; default: the model's own, else false"),
@@ -143,6 +145,27 @@ class TextEmbedding(Task):
         if self.settings.normalize if asked is None else asked:
             vector = unit(vector)
         return {"predict": vector, "embedding": vector}
+
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        """The cosine similarity with each target text, whose own vector stays as it is."""
+        if not references:
+            raise InvalidRequestError("target is missing; send the text whose similarity is to be explained")
+        if len(rows) > 1:
+            raise UnservableError("the text has several windows; their joint similarity cannot be explained")
+        pooling = encoded.example.parameters["pooling"] or self.settings.pooling
+        own = unit(rows[0][pooling])
+        targets = []
+        for text, reference in zip(asked, references):
+            other = unit(reference["embedding"])
+            parts = {"": [Probe(0, pooling, other, cosine=True)]}
+            targets.append(Target(text, parts, float(own @ other)))
+        return Decision(targets[0].name, targets[0].score, targets)
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from bert_handler import jsonio
+from bert_handler.decisions import Decision, Probe, Target, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, describe
-from bert_handler.schema import Instance, OutputSpec
+from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import Text
@@ -33,6 +34,7 @@ class TextRanking(Task):
     has_labels = True
     accepts_tokens = False
     fields = ("query", "documents")
+    segments = ("query", "document")
     sample = MappingProxyType({"query": "What jumps?", "documents": ["A fox jumps.", "A dog sleeps."]})
     parameters = (
         Parameter("top_k", int, None, "answer with the k best documents", 1),
@@ -80,13 +82,44 @@ class TextRanking(Task):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
         logits = np.array([row["logits"][0] for row in rows], dtype=np.float32)
-        counts = [len(sequence.windows) for sequence in encoded.sequences]
-        scores = np.maximum.reduceat(logits, np.cumsum([0, *counts[:-1]]))
-        asked = parameters["function_to_apply"]
-        if (self.function if asked == "default" else asked) == "sigmoid":
-            scores = sigmoid(scores)
+        scores = self._scored(np.maximum.reduceat(logits, first_rows(encoded)), parameters)
         order = np.argsort(-scores, kind="stable")[: parameters["top_k"]]
         return {"predict": order.tolist(), "scores": scores}
+
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        logits = np.array([row["logits"][0] for row in rows], dtype=np.float32)
+        windows = np.split(logits, first_rows(encoded)[1:])
+        scores = self._scored(np.array([own.max() for own in windows], dtype=np.float32), encoded.example.parameters)
+        best = int(scores.argmax())
+        targets = []
+        for index in [self._document(item, encoded.example.fields["documents"]) for item in asked] or [best]:
+            row = int(first_rows(encoded)[index] + windows[index].argmax())
+            parts = {"": [Probe(row, "logits", one_hot((1,), [0]))]}
+            targets.append(Target(str(index), parts, float(scores[index])))
+        return Decision(str(best), float(scores[best]), targets)
+
+    def _scored(self, logits: FloatArray, parameters: Mapping[str, Any]) -> FloatArray:
+        asked = parameters["function_to_apply"]
+        return sigmoid(logits) if (self.function if asked == "default" else asked) == "sigmoid" else logits
+
+    @staticmethod
+    def _document(asked: Any, documents: Sequence[str]) -> int:
+        index = int(asked) if isinstance(asked, str) and asked.isdecimal() else asked
+        if isinstance(index, int) and 0 <= index < len(documents):
+            return index
+        raise InvalidRequestError(f"target: must be the index of a document, from 0 to {len(documents) - 1}")
+
+
+def first_rows(encoded: EncodedExample) -> IntArray:
+    """The first row of each document, int64 (n_documents,)."""
+    counts = [len(sequence.windows) for sequence in encoded.sequences]
+    return np.cumsum([0, *counts[:-1]])
 
 
 def documents_of(value: Any) -> list[Any]:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_handler.parameters import Parameter
-from bert_handler.schema import FloatArray, OutputSpec
+from bert_handler.decisions import Decision, Probe, Target
+from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import Parameter, unknown
+from bert_handler.schema import FloatArray, OutputSpec, Prediction
+from bert_handler.scores import softmax
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, deciding_windows
 from bert_handler.tokenization import Encoded
 
@@ -69,7 +72,7 @@ class TokenClassification(Task):
         return (OutputSpec("predict", "BYTES"),)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return {"scores": output.logits.float().softmax(-1)}
+        return {"logits": output.logits.float()}
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
@@ -81,6 +84,64 @@ class TokenClassification(Task):
         words = map(self._alone, tokens) if strategy == "simple" else self._words(tokens, strategy)
         entities = (self._entity(group) for group in grouped(words))
         return {"predict": [entity for entity in entities if entity["entity_group"] not in ignored]}
+
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        """Each entity by the mean logit of its tokens' labels; without any, the likeliest one."""
+        sequence, parameters = encoded.sequences[0], encoded.example.parameters
+        tokens = list(self._tokens(encoded.example.fields["text"], sequence, rows))
+        if not tokens:
+            raise InvalidRequestError("text has no token that could be labelled")
+        entities = self._entities(tokens, parameters)
+        if not asked:
+            labels = [label for label in self.model.labels.names if label not in parameters["ignore_labels"]]
+            chosen = entities or [[self._likeliest(tokens, labels or self.model.labels.names)]]
+        else:
+            chosen = [group for item in asked for group in self._asked(item, entities, tokens)]
+        targets = [self._target(group, sequence) for group in chosen]
+        return Decision(targets[0].name if entities else "O", targets[0].score if entities else None, targets)
+
+    def _entities(self, tokens: Sequence[Token], parameters: Mapping[str, Any]) -> list[Sequence[Piece]]:
+        strategy, ignored = parameters["aggregation_strategy"], set(parameters["ignore_labels"])
+        pieces = map(self._alone, tokens) if strategy in ("none", "simple") else self._words(tokens, strategy)
+        return [group for group in grouped(pieces) if not {group[0].label, _type(group[0].label)} & ignored]
+
+    def _asked(
+        self, item: Any, entities: Sequence[Sequence[Piece]], tokens: Sequence[Token]
+    ) -> Sequence[Sequence[Piece]]:
+        names = self.model.labels.names
+        label = names[item] if isinstance(item, int) and 0 <= item < len(names) else item
+        own = [name for name in names if label in (name, _type(name))]
+        if not own:
+            raise InvalidRequestError(f"target: {unknown(str(item), {*names, *map(_type, names)}, 'label')}")
+        found = [group for group in entities if group[0].label in own]
+        return found or [[self._likeliest(tokens, own)]]
+
+    def _likeliest(self, tokens: Sequence[Token], labels: Sequence[str]) -> Piece:
+        indices = [self.model.labels.index(label) for label in labels]
+        token = max(tokens, key=lambda token: float(token.scores[indices].max()))
+        label = indices[int(token.scores[indices].argmax())]
+        return Piece([token], self.model.labels[label], float(token.scores[label]))
+
+    def _target(self, group: Sequence[Piece], sequence: Encoded) -> Target:
+        n_tokens = sum(len(piece.tokens) for piece in group)
+        deciding = deciding_windows(sequence)
+        weights: dict[int, FloatArray] = {}
+        for piece in group:
+            label = self.model.labels.index(piece.label)
+            for token in piece.tokens:
+                row = int(deciding[token.index])
+                kept = sequence.windows[row]
+                own = weights.setdefault(row, np.zeros((len(kept), len(self.model.labels)), dtype=np.float32))
+                own[np.searchsorted(kept, token.index), label] = 1 / n_tokens
+        entity = self._entity(group)
+        name, score = entity.pop("entity_group"), entity.pop("score")
+        return Target(name, {"": [Probe(row, "logits", own) for row, own in weights.items()]}, score, entity)
 
     def _tokens(self, text: str, sequence: Encoded, rows: Sequence[RowOutputs]) -> Iterator[Token]:
         assert sequence.encoding is not None  # noqa: S101 - needs_offsets
@@ -110,7 +171,7 @@ class TokenClassification(Task):
         scores = np.zeros((sequence.n_tokens, len(self.model.labels)), dtype=np.float32)
         for i, (kept, row) in enumerate(zip(sequence.windows, rows)):
             own = deciding[kept] == i
-            scores[kept[own]] = self.unpadded(row["scores"], len(kept))[own]
+            scores[kept[own]] = softmax(self.unpadded(row["logits"], len(kept))[own])
         return scores, deciding >= 0
 
     def _alone(self, token: Token) -> Piece:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler import jsonio
+from bert_handler.decisions import Decision, Target, mean_probes, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
-from bert_handler.parameters import Parameter
-from bert_handler.schema import Instance, OutputSpec
+from bert_handler.parameters import Parameter, unknown
+from bert_handler.schema import Instance, OutputSpec, Prediction
 from bert_handler.scores import softmax
 from bert_handler.tasks.base import (
     STRIDE,
@@ -43,6 +44,7 @@ class ZeroShotClassification(Task):
     model_class = "AutoModelForSequenceClassification"
     has_labels = True
     accepts_tokens = False
+    segments = ("text", "hypothesis")
     sample = MappingProxyType({"text": "A quick brown fox.", "candidate_labels": ["animals", "music"]})
     parameters = (
         Parameter("candidate_labels", list, None, "labels to choose from; a list, or a,b,c", 1, MAX_LABELS),
@@ -111,6 +113,34 @@ class ZeroShotClassification(Task):
         ordered = scores[order]
         return {"predict": labels[0], "score": ordered[0], "labels": labels, "scores": ordered}
 
+    def decision(
+        self,
+        encoded: EncodedExample,
+        rows: Sequence[RowOutputs],
+        asked: Sequence[Any],
+        references: Sequence[Prediction] = (),
+    ) -> Decision:
+        labels = list(encoded.example.parameters["candidate_labels"])
+        ordered = self.decode(encoded, rows)
+        scores = dict(zip(ordered["labels"], map(float, ordered["scores"])))
+        n_windows = [len(sequence.windows) for sequence in encoded.sequences]
+        entailed = one_hot((len(self.model.labels),), [self.entailment])
+        targets = []
+        for label in [self._label(item, labels) for item in asked] or [ordered["predict"]]:
+            index = labels.index(label)
+            first = sum(n_windows[:index])
+            own = range(first, first + n_windows[index])
+            targets.append(Target(label, mean_probes(own, "logits", entailed), scores[label]))
+        return Decision(ordered["predict"], float(ordered["score"]), targets)
+
+    @staticmethod
+    def _label(asked: Any, labels: Sequence[str]) -> str:
+        if isinstance(asked, int) and 0 <= asked < len(labels):
+            return labels[asked]
+        if isinstance(asked, str) and asked in labels:
+            return asked
+        raise InvalidRequestError(f"target: {unknown(str(asked), labels, 'candidate label')}")
+
     def _scores(self, logits: NDArray[np.float32], *, multi_label: bool) -> NDArray[np.float32]:
         if multi_label or len(logits) == 1:
             return softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
@@ -123,6 +153,8 @@ class ZeroShotClassification(Task):
         self._check_text("parameter hypothesis_template", template)
         for label in merged["candidate_labels"] or ():
             self._check_text("parameter candidate_labels", label)
+            if not label.strip():
+                raise InvalidRequestError("parameter candidate_labels has an empty label")
 
 
 def inference_ids(labels: Sequence[str]) -> tuple[int, int]:
