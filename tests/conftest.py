@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from bert_handler import Predictor
+from tests.servers import RunningServer, front_server, kserve_server, torchserve_server
 from tests.zoo import build
 
 
@@ -47,3 +48,46 @@ def load() -> Iterator[Callable[..., Predictor]]:
             return made[key]
 
         yield get
+
+
+@pytest.fixture(scope="session")
+def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo classifier, a real model with real weights."""
+    from bert_handler.packaging.demo_model import assemble
+
+    return assemble(tmp_path_factory.mktemp("demo") / "BERTSeqClassification")
+
+
+@pytest.fixture(scope="session")
+def demo_mar(demo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo classifier's archive, as the seed names it."""
+    from bert_handler.packaging.mar import build as build_mar
+
+    return build_mar(demo_dir, "BERTSeqClassification", "1.0", tmp_path_factory.mktemp("store")).path
+
+
+@pytest.fixture(scope="session")
+def kserve_host(demo_mar: Path) -> Iterator[RunningServer]:
+    """The demo archive on the KServe host, as `bert`."""
+    with kserve_server(demo_mar, name="bert") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def torchserve_host(demo_mar: Path) -> Iterator[RunningServer]:
+    """The demo archive on a real TorchServe, as `bert`."""
+    with torchserve_server(demo_mar, name="bert") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def front_host(torchserve_host: RunningServer) -> Iterator[RunningServer]:
+    """The V1/V2 front of that TorchServe."""
+    with front_server(torchserve_host.url) as server:
+        yield server
+
+
+@pytest.fixture(params=["kserve_host", "torchserve_host", "front_host"])
+def host(request: pytest.FixtureRequest) -> RunningServer:
+    """Each way to reach the demo model."""
+    return request.getfixturevalue(request.param)

@@ -1,0 +1,109 @@
+"""Archives: the same bytes each time, whatever form the weights came in, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bert_handler import Predictor
+from bert_handler.artifact import CHECKSUMS, MANIFEST, sha256
+from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.packaging.mar import Built, build
+
+
+@pytest.fixture(scope="module")
+def model_dir(zoo) -> Path:
+    return zoo("bert", "sequence_classification")
+
+
+@pytest.fixture(scope="module")
+def built(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(model_dir, "tiny", "2.1", tmp_path_factory.mktemp("store"))
+
+
+def test_the_same_input_gives_the_same_bytes(built: Built, model_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model_dir, tmp_path / "elsewhere" / "model")
+    (copy / "config.json").touch()
+    again = build(copy, "tiny", "2.1", tmp_path / "store")
+    assert again.path.read_bytes() == built.path.read_bytes()
+    assert again.sha256 == built.sha256
+
+
+def test_the_archive_is_self_contained(built: Built) -> None:
+    with zipfile.ZipFile(built.path) as mar:
+        names = set(mar.namelist())
+        manifest = json.loads(mar.read(MANIFEST))
+        stated = {line.split("  ")[1] for line in mar.read(CHECKSUMS).decode().splitlines()}
+    assert manifest["model"] == {"modelName": "tiny", "handler": "handler.py", "modelVersion": "2.1"}
+    assert {"handler.py", "bert_handler/predictor.py", "model.safetensors", "tokenizer_spec.json"} <= names
+    assert stated == names - {CHECKSUMS}
+
+
+@pytest.mark.parametrize("form", ["sharded", "state dict", "sharded state dict"])
+def test_weights_in_every_form_answer_alike(form: str, model_dir: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(source)
+    (source / "model.safetensors").unlink()
+    state = model.state_dict()
+    if form == "sharded":
+        model.save_pretrained(source, max_shard_size="20KB")
+        assert len(list(source.glob("*.safetensors"))) > 1
+    elif form == "state dict":
+        torch.save(state, source / "pytorch_model.bin")
+    else:
+        names = sorted(state)
+        files = {name: f"pytorch_model-0000{1 + (i % 2)}-of-00002.bin" for i, name in enumerate(names)}
+        for file in set(files.values()):
+            torch.save({name: state[name] for name in names if files[name] == file}, source / file)
+        index = {"metadata": {"total_size": 1}, "weight_map": files}
+        (source / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    built = build(source, "tiny", "1.0", tmp_path / "store")
+    with zipfile.ZipFile(built.path) as mar:
+        assert not [name for name in mar.namelist() if name.endswith((".bin", ".bin.index.json"))]
+    texts = ["the cat sat", "a dog ran away from the house"]
+    expected = Predictor.load(model_dir).predict(texts)
+    for ours, theirs in zip(Predictor.load(built.path).predict(texts), expected):
+        assert ours["logits"].tolist() == pytest.approx(theirs["logits"].tolist(), abs=1e-6)
+
+
+def test_an_archive_is_not_overwritten_unasked(built: Built, model_dir: Path) -> None:
+    with pytest.raises(ArchiveError, match="exists already; pass --force"):
+        build(model_dir, "tiny", "2.1", built.path.parent)
+    assert sha256(built.path) == built.sha256
+
+
+def test_labels_that_do_not_fit_stop_the_build(model_dir: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "index_to_name.json"
+    labels.write_text('{"0": "a", "1": "b", "2": "c", "3": "d", "4": "e", "5": "f", "6": "g"}')
+    with pytest.raises(ConfigError, match="names 7 labels, but the model has"):
+        build(model_dir, "tiny", "1.0", tmp_path / "store", index_to_name=labels)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_setting_with_a_typo_stops_the_build(model_dir: Path, tmp_path: Path) -> None:
+    config = tmp_path / "setup.json"
+    config.write_text('{"max_lenght": 128}')
+    with pytest.raises(ConfigError, match="unknown setting 'max_lenght'; did you mean 'max_length'"):
+        build(model_dir, "tiny", "1.0", tmp_path / "store", setup_config=config)
+
+
+def test_a_file_that_the_handler_needs_is_not_overwritten(model_dir: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    (source / "handler.py").write_text("")
+    with pytest.raises(ConfigError, match="handler.py would overwrite"):
+        build(source, "tiny", "1.0", tmp_path / "store")
+
+
+def test_a_directory_without_a_head_says_so(zoo, tmp_path: Path) -> None:
+    source = shutil.copytree(zoo("bert", "fill_mask"), tmp_path / "model")
+    config = tmp_path / "setup.json"
+    config.write_text('{"mode": "sequence_classification"}')
+    with pytest.raises(ArchiveError, match="is mode right for this model"):
+        build(source, "tiny", "1.0", tmp_path / "store", setup_config=config)
