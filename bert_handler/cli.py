@@ -13,6 +13,7 @@ from rich.markup import escape
 
 import bert_handler
 from bert_handler.commands.archive import archive
+from bert_handler.commands.config import config
 from bert_handler.commands.demo_model import demo_model
 from bert_handler.commands.doctor import doctor
 from bert_handler.commands.infer import infer
@@ -21,7 +22,7 @@ from bert_handler.commands.serve import serve
 from bert_handler.commands.torchserve import torchserve
 from bert_handler.errors import BertHandlerError
 
-COMMANDS = (archive, serve, torchserve, predict, infer, demo_model, doctor)
+COMMANDS = (archive, serve, torchserve, predict, infer, config, demo_model, doctor)
 
 app = typer.Typer(
     name="bert-handler",

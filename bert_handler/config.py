@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 SETUP_CONFIG = "setup_config.json"
 MODEL_CONFIG = "model-config.yaml"
 ENVIRONMENT_PREFIX = "BERT_HANDLER_"
+NOT_SETTINGS = frozenset({"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN"})
+"""Secrets of `bert-handler infer`, which may be set where a model is loaded."""
 
 SETTINGS: tuple[Parameter, ...] = (
     Parameter("mode", str, None, "the task; default: from the model's architecture"),
@@ -113,7 +115,7 @@ def read_settings(directory: Path, model_yaml: Mapping[str, Any] | None, environ
         raise ConfigError(f"{MODEL_CONFIG}: handler must be a mapping of settings")
     settings.update(handler)
     for name, value in environ.items():
-        if name.startswith(ENVIRONMENT_PREFIX):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS:
             settings[name[len(ENVIRONMENT_PREFIX) :].lower()] = value
     return settings
 
@@ -138,8 +140,8 @@ def _read_model_config(path: Path) -> Mapping[str, Any]:
     except ImportError as exc:
         raise MissingExtraError("PyYAML", "torchserve") from exc
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as exc:
+        content = yaml.safe_load(path.read_bytes().decode("utf-8")) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path.name} is not YAML: {exc}") from exc
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path.name} must be a mapping")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bert_handler import jsonio
@@ -40,7 +40,10 @@ class RegisteredModel:
 
 @dataclass(frozen=True)
 class TorchServeSettings:
-    """What config.properties says.  The defaults are the pod's of the KServe runtime."""
+    """What config.properties says.  The defaults are the pod's of the KServe runtime.
+
+    extra: further properties.  comments: lines at the top that say why.
+    """
 
     models: Mapping[str, RegisteredModel]
     model_store: str = "/mnt/models/model-store"
@@ -54,6 +57,7 @@ class TorchServeSettings:
     max_request_bytes: int = 32 * 2**20
     netty_threads: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
+    comments: Sequence[str] = ()
 
     def text(self) -> str:
         """The content of config.properties."""
@@ -82,7 +86,8 @@ class TorchServeSettings:
             **self.extra,
             "model_snapshot": jsonio.dumps(snapshot).decode(),
         }
-        return "".join(f"{key}={value}\n" for key, value in lines.items())
+        notes = "".join(f"# {comment}\n" for comment in self.comments)
+        return notes + "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
 def parse_properties(text: str) -> dict[str, str]:

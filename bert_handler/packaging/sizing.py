@@ -1,0 +1,119 @@
+"""What a model needs of a pod: worker processes, threads, memory, time to start.
+
+The constants are resident memory and seconds measured with TorchServe 0.12, Python 3.11 and torch
+2.13 on two cores, rounded up; `scripts/cpu_timeout` and the benchmark repeat the measurements.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from bert_handler import jsonio
+from bert_handler.artifact import MANIFEST
+from bert_handler.errors import ArchiveError, ConfigError
+
+MIB = 2**20
+FRONTEND_BYTES = 384 * MIB
+"""TorchServe's Java process: 190 MiB idle, more with requests in its queue."""
+WRAPPER_BYTES = 160 * MIB
+"""KServe's Python process in the pod of the stock runtime."""
+WORKER_BYTES = 480 * MIB
+"""A worker before its weights: Python, torch, transformers, activations of one micro-batch."""
+WEIGHTS_FACTOR = 1.3
+"""Resident bytes a byte of weights: they are read, converted and shared out once."""
+CORES_PER_WORKER = 4
+"""A worker uses its cores by itself; beyond these, its one interpreter becomes the limit."""
+
+START_S = 120
+"""Imports and the self-test on one throttled CPU (measured: 20 s on two busy ones), with reserve."""
+READ_BYTES_PER_S = 10 * MIB
+"""Unpacking, checking and loading from a slow volume."""
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".data"}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kMGT]i?|)")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """An archive from outside: its file's name, the manifest's identity, bytes of weights."""
+
+    archive: str
+    name: str
+    version: str
+    weight_bytes: int
+
+    @classmethod
+    def of_archive(cls, path: Path) -> ModelFacts:
+        """Read a .mar without unpacking it.  Raises ArchiveError when it is none."""
+        try:
+            with zipfile.ZipFile(path) as mar:
+                model = jsonio.loads(mar.read(MANIFEST))["model"]
+                weights = sum(entry.file_size for entry in mar.infolist() if Path(entry.filename).suffix in _WEIGHTS)
+            return cls(path.name, str(model["modelName"]), str(model["modelVersion"]), weights)
+        except OSError as exc:
+            raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as exc:
+            raise ArchiveError(f"{path} is no .mar archive: it has no readable {MANIFEST}") from exc
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """Worker processes of one pod, threads of each, and why."""
+
+    workers: int
+    threads: int
+    reason: str
+
+
+def plan_workers(weight_bytes: int, cpus: float, memory_bytes: int, workers: int | None = None) -> WorkerPlan:
+    """Fit TorchServe's workers into a pod's limits: as many as use its cores, if the memory has room.
+
+    workers: a wish, which is checked instead.  Raises ConfigError where the memory is too small,
+    since TorchServe would show that as workers that die for ever.
+    """
+    each = worker_bytes(weight_bytes)
+    room = max(0, memory_bytes - FRONTEND_BYTES - WRAPPER_BYTES)
+    fit = room // each
+    if fit < (workers or 1):
+        needed = (workers or 1) * each + FRONTEND_BYTES + WRAPPER_BYTES
+        raise ConfigError(
+            f"{workers or 1} worker(s) of {mib(each)} do not fit a memory limit of {mib(memory_bytes)}, "
+            f"of which TorchServe takes {mib(FRONTEND_BYTES + WRAPPER_BYTES)}; give at least --memory {mib(needed)}"
+        )
+    cores = max(1, int(cpus))
+    count = workers or min(fit, ceil(cores / CORES_PER_WORKER))
+    return WorkerPlan(
+        count,
+        max(1, cores // count),
+        f"{count} of {fit} worker(s) that fit: {mib(memory_bytes)} less {mib(FRONTEND_BYTES + WRAPPER_BYTES)} for "
+        f"TorchServe, {mib(each)} each for {mib(weight_bytes)} of weights; {cpus:g} CPU(s)",
+    )
+
+
+def worker_bytes(weight_bytes: int) -> int:
+    """Resident bytes of a process with the model loaded."""
+    return WORKER_BYTES + int(WEIGHTS_FACTOR * weight_bytes)
+
+
+def startup_s(weight_bytes: int) -> int:
+    """Seconds that loading may take before something is wrong, in whole half minutes."""
+    return 30 * ceil((START_S + weight_bytes / READ_BYTES_PER_S) / 30)
+
+
+def quantity(text: str) -> float:
+    """Read a Kubernetes quantity: 500m, 2, 2Gi, 1500M.  Raises ConfigError when it is none."""
+    found = _QUANTITY.fullmatch(text.strip())
+    if found is None or float(found[1]) == 0:
+        raise ConfigError(f"{text!r} is no quantity; give one like 500m, 2, 2Gi or 1500M")
+    number, unit = float(found[1]), found[2]
+    return number / 1000 if unit == "m" else number * _UNITS[unit]
+
+
+def mib(n_bytes: float) -> str:
+    """Bytes as a Kubernetes quantity in Mi, rounded up."""
+    return f"{ceil(n_bytes / MIB)}Mi"

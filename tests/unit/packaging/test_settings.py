@@ -1,0 +1,136 @@
+"""config.properties: the pod's ports, workers that fit its memory, loading apart from answering."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from bert_handler.cli import main
+from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.packaging import sizing
+from bert_handler.packaging.settings import parse_properties
+
+MIB = 2**20
+
+
+@pytest.fixture
+def mar(tmp_path):
+    """An archive of 88 MiB of weights, as far as its directory tells."""
+    path = tmp_path / "BERTSeqClassification.mar"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        manifest = {"model": {"modelName": "BERTSeqClassification", "modelVersion": "1.0", "handler": "handler.py"}}
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        archive.writestr("model.safetensors", bytes(88 * MIB))
+        archive.writestr("tokenizer.json", "{}")
+    return path
+
+
+def properties(capsys, *words):
+    assert main(["config", *map(str, words)]) == 0
+    return parse_properties(capsys.readouterr().out)
+
+
+def test_pod_of_the_seed(capsys, mar):
+    found = properties(capsys, f"bert={mar}")
+    assert found["inference_address"] == found["management_address"] == "http://0.0.0.0:8085"
+    assert found["metrics_address"] == "http://0.0.0.0:8082"
+    assert (found["grpc_inference_port"], found["grpc_management_port"]) == ("7070", "7071")
+    assert found["model_store"] == "/mnt/models/model-store"
+    assert found["enable_envvars_config"] == "true"
+    assert found["disable_token_authorization"] == "true"
+    assert json.loads(found["model_snapshot"]) == {
+        "name": "startup.cfg",
+        "modelCount": 1,
+        "models": {
+            "bert": {
+                "1.0": {
+                    "defaultVersion": True,
+                    "marName": "BERTSeqClassification.mar",
+                    "minWorkers": 1,
+                    "maxWorkers": 1,
+                    "batchSize": 8,
+                    "maxBatchDelay": 3,
+                    "responseTimeout": 120,
+                    "startupTimeout": 150,
+                }
+            }
+        },
+    }
+
+
+def test_reason_for_the_workers_is_a_comment_and_on_standard_error(capsys, mar, tmp_path):
+    file = tmp_path / "config" / "config.properties"
+    assert main(["config", str(mar), "--cpu", "8", "--memory", "8Gi", "-o", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = [line[2:] for line in file.read_text().splitlines() if line.startswith("# ")]
+    assert "".join(f"{line}\n" for line in lines) == said.err
+    assert lines[0].startswith("BERTSeqClassification: 2 of 12 worker(s) that fit: 8192Mi less 544Mi for TorchServe")
+    assert lines[1] == "BERTSeqClassification: set BERT_HANDLER_THREADS=4 in the pod, so that they share its cores"
+
+
+def test_token_authorization_is_on_or_explicitly_off(capsys, mar):
+    assert properties(capsys, mar, "--token-auth")["disable_token_authorization"] == "false"
+
+
+def test_two_models_share_the_pod(capsys, mar):
+    found = properties(capsys, f"a={mar}", f"b={mar}", "--memory", "4Gi")
+    assert list(json.loads(found["model_snapshot"])["models"]) == ["a", "b"]
+    assert main(["config", str(mar), str(mar)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "cpus", "memory", "workers", "threads"),
+    [
+        (88 * MIB, 1, "2Gi", 1, 1),
+        (88 * MIB, 4, "8Gi", 1, 4),
+        (88 * MIB, 16, "8Gi", 4, 4),
+        (418 * MIB, 16, "2560Mi", 1, 16),  # one fits, whatever the cores
+    ],
+)
+def test_workers_use_the_cores_where_the_memory_has_room(weights, cpus, memory, workers, threads):
+    plan = sizing.plan_workers(weights, cpus, int(sizing.quantity(memory)))
+    assert (plan.workers, plan.threads) == (workers, threads)
+
+
+def test_model_that_does_not_fit_says_what_it_needs():
+    with pytest.raises(ConfigError, match=r"do not fit a memory limit of 1024Mi.*at least --memory 1139Mi"):
+        sizing.plan_workers(88 * MIB, 1, 2**30)
+    with pytest.raises(ConfigError, match="3 worker"):
+        sizing.plan_workers(88 * MIB, 4, 2 * 2**30, workers=3)
+
+
+def test_start_budget_grows_with_the_model():
+    assert [sizing.startup_s(size * MIB) for size in (0, 88, 418, 14_000)] == [120, 150, 180, 1530]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("500m", 0.5), ("2", 2), ("2Gi", 2 * 2**30), ("1500M", 1.5e9), ("0.5", 0.5)]
+)
+def test_quantities_are_those_of_kubernetes(text, value):
+    assert sizing.quantity(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "2GB", "-1", "0", "zwei", "1e3"])
+def test_wrong_quantities_are_refused(text):
+    with pytest.raises(ConfigError, match="is no quantity"):
+        sizing.quantity(text)
+
+
+def test_no_archive_is_an_error(tmp_path):
+    (tmp_path / "x.mar").write_bytes(b"PK")
+    for name in ("x.mar", "missing.mar"):
+        with pytest.raises(ArchiveError, match=name):
+            sizing.ModelFacts.of_archive(tmp_path / name)
+
+
+def test_secrets_of_infer_are_no_settings(zoo):
+    code = "import sys; from bert_handler import Predictor; Predictor.load(sys.argv[1], device='cpu').close()"
+    environ = {"PATH": "/usr/bin", "BERT_HANDLER_COOKIE": "a=b", "BERT_HANDLER_TOKEN": "t"}
+    command = [sys.executable, "-c", code, str(zoo("bert", "sequence_classification"))]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
