@@ -368,7 +368,7 @@ def test_client_tokens_are_continued_like_their_text(gpt2):
         ({"max_new_tokens": 0}, "parameter max_new_tokens=0; it must be at least 1"),
         ({"max_new_tokens": 2000}, "parameter max_new_tokens=2000; it must be between 1 and 1024"),
         ({"max_new_tokens": 128}, "leaves no room: the model has 128 positions"),
-        ({"max_new_tokens_limit": 9999}, "'max_new_tokens_limit'"),
+        ({"max_new_tokens_limit": 9999}, "parameter max_new_tokens_limit is a setting"),
         ({"temperature": 0.5}, "parameter temperature has no effect without do_sample: true"),
         ({"seed": 1}, "parameter seed has no effect without do_sample: true"),
         ({"do_sample": True, "temperature": 0}, "parameter temperature=0.0; it must be between 0.01 and 100"),
