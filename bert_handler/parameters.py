@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
+
+MAX_QUOTED = 40
+"""Characters of a client's word that an error message repeats."""
+MAX_LISTED = 30
+"""Known names that an error message lists."""
 
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
@@ -39,6 +45,9 @@ class Parameter:
         if text and isinstance(value, str) and self.kind is not str:
             value = _from_text(value, self.kind)
         parsed = _KINDS[self.kind](value)
+        if parsed is None and isinstance(value, list) and self.kind is list:
+            index = next(i for i, item in enumerate(value) if not isinstance(item, str))
+            raise ValueError(f"{self.name} must be a list of strings; entry {index} is {describe(value[index])}")
         if parsed is None:
             raise ValueError(f"{self.name} must be {_NAMES[self.kind]}, not {describe(value)}")
         self._check_bounds(parsed)
@@ -46,30 +55,36 @@ class Parameter:
 
     def _check_bounds(self, value: Any) -> None:
         if self.choices is not None and value not in self.choices:
-            raise ValueError(f"{self.name}={value!r} is unknown; choose from {', '.join(self.choices)}")
+            raise ValueError(f"{self.name}={quoted(value)} is unknown; choose from {', '.join(self.choices)}")
         if self.minimum is None and self.maximum is None:
             return
         size = len(value) if isinstance(value, list) else value
         low = self.minimum is not None and not size >= self.minimum
         high = self.maximum is not None and not size <= self.maximum
         if low or high:
-            what = f"{self.name} has {size} entries" if isinstance(value, list) else f"{self.name}={value}"
+            what = f"{self.name} has {size} entries" if isinstance(value, list) else f"{self.name}={_digits(value)}"
             raise ValueError(f"{what}; it must be {self._range()}")
 
     def _range(self) -> str:
         if self.maximum is None:
-            return f"at least {self.minimum:g}"
+            return f"at least {self.minimum}"
         if self.minimum is None:
-            return f"at most {self.maximum:g}"
-        return f"between {self.minimum:g} and {self.maximum:g}"
+            return f"at most {self.maximum}"
+        return f"between {self.minimum} and {self.maximum}"
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:
     """Say that `name` is unknown, and which known name is the nearest."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {what} {name!r}; {hint}"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if len(name) <= MAX_QUOTED else []
+    more = f", and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:MAX_LISTED])}{more}"
+    return f"unknown {what} {quoted(name)}; {hint}"
+
+
+def quoted(value: str) -> str:
+    """A client's own word where it is short; its length alone where it may be a text."""
+    return repr(value) if len(value) <= MAX_QUOTED else f"({len(value)} characters)"
 
 
 def defaults(parameters: Sequence[Parameter], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +102,11 @@ def describe(value: Any) -> str:
     return "an object" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "bytes"
 
 
+def _digits(value: float) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_QUOTED else f"(a number of {len(text)} digits)"
+
+
 def _bool(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
@@ -100,7 +120,13 @@ def _int(value: Any) -> int | None:
 
 
 def _float(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _str(value: Any) -> str | None:

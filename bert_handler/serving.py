@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bert_handler.errors import InternalError, RequestError
+from bert_handler.errors import InternalError, InvalidRequestError, RequestError
+from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
 from bert_handler.schema import Reply, Request, Response
@@ -37,6 +38,7 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
     headers have lower-case names.
     """
     try:
+        _check_form(body, headers)
         if protocol is None:
             protocol, body = detect(body, headers)
         return Call(protocol.decode(body, headers), protocol)
@@ -45,6 +47,14 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
     except Exception:
         logger.exception("a body could not be decoded")
         return Call(error=InternalError())
+
+
+def _check_form(body: Body, headers: Mapping[str, str]) -> None:
+    if isinstance(body, (bytes, bytearray)) and not body:
+        raise InvalidRequestError("the body is empty; send a text, or JSON with inputs (V2) or instances (V1)")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidRequestError(f"Content-Encoding {quoted(encoding)} is not taken; send the body uncompressed")
 
 
 def begin(predictor: Predictor, calls: list[Call], deadline: float | None = None) -> Pending:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 import tokenizers
@@ -62,10 +62,16 @@ class TokenizerSpec:
     @classmethod
     def read(cls, path: Path) -> TokenizerSpec:
         """Read tokenizer_spec.json; ConfigError names the key that is missing or unknown."""
-        content = jsonio.loads(path.read_bytes())
+        try:
+            content = jsonio.loads(path.read_bytes())
+        except ValueError as exc:
+            raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or not {"input_names", "max_length", "pad_id"} <= set(content) <= names:
             raise ConfigError(f"{path.name} was not written by this version of bert-handler; archive the model again")
+        for key, value in content.items():
+            if not _SPEC_CHECKS[key](value):
+                raise ConfigError(f"{path.name}: {key} has a value that cannot be; archive the model again")
         for key in ("input_names", "special_ids"):
             content[key] = tuple(content.get(key, ()))
         return cls(**content)
@@ -73,6 +79,24 @@ class TokenizerSpec:
     def to_json(self) -> bytes:
         """The content of tokenizer_spec.json."""
         return jsonio.dumps(asdict(self)) + b"\n"
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_SPEC_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "input_names": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "special_ids": lambda value: isinstance(value, list) and all(map(_is_id, value)),
+    "max_length": lambda value: value is None or (_is_id(value) and value > 0),
+    "pad_id": _is_id,
+    "pad_type_id": _is_id,
+    "padding_side": lambda value: value in ("left", "right"),
+    "truncation_side": lambda value: value in ("left", "right"),
+    "mask_token": lambda value: value is None or isinstance(value, str),
+    "mask_id": lambda value: value is None or _is_id(value),
+    "unk_id": lambda value: value is None or _is_id(value),
+}
 
 
 @dataclass(frozen=True)
@@ -198,7 +222,7 @@ class TextTokenizer:
         if rule.mode == "error":
             return RequestTooLargeError(
                 f"the text has {length} tokens; this model takes at most {rule.max_length} "
-                "(set truncation to 'truncate' or 'stride' to have it cut or windowed)"
+                "(set the parameter truncation to have it cut)"
             )
         sequence_ids = np.array([-1 if item is None else item for item in encoding.sequence_ids])
         try:

@@ -7,10 +7,11 @@ from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import unknown
 from bert_handler.protocols.base import Body, Protocol, error_reply, parse_json
 from bert_handler.protocols.raw import Raw
 from bert_handler.protocols.v1 import V1
-from bert_handler.protocols.v2 import COLUMNS, HEADER_LENGTH, V2
+from bert_handler.protocols.v2 import COLUMNS, HEADER_LENGTH, KEYS, V2
 
 RAW, V1_REST, V2_REST = Raw(), V1(), V2()
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (RAW, V1_REST, V2_REST)}
@@ -53,8 +54,13 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
         return V2_REST, body
     if "instances" in body:
         return V1_REST, body
+    if any(name in body for name in COLUMNS):
+        return RAW, body
     # Without a field of any task, what is missing is more likely `inputs` than `text`.
-    return (RAW if any(name in body for name in COLUMNS) else V2_REST), body
+    other = next((key for key in body if key not in KEYS), None)
+    if other is not None:
+        raise InvalidRequestError(unknown(other, ("inputs", "instances", *COLUMNS), "key"))
+    return V2_REST, body
 
 
 def _parsed(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Union
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError, QueueFullError, RequestError
+from bert_handler.parameters import describe
 from bert_handler.schema import Failure, Identity, OutputSpec, Prediction, Reply, Request, Response
 
 Body = Union[bytes, bytearray, str, Mapping[str, Any], Sequence[Any]]
@@ -34,8 +35,17 @@ def parse_json(body: Body) -> Any:
         return body
     try:
         return jsonio.loads(body)
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         raise InvalidRequestError(f"the body is not JSON: {_where(exc)}") from exc
+
+
+def object_of(value: Any, field: str) -> dict[str, Any]:
+    """A copy of an optional JSON object; InvalidRequestError names the field where it is something else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{field} must be an object, not {describe(value)}")
+    return dict(value)
 
 
 def element(text: str | bytes) -> Any:
@@ -52,7 +62,7 @@ def element(text: str | bytes) -> Any:
         return text
     try:
         return jsonio.loads(text)
-    except (ValueError, RecursionError) as exc:
+    except ValueError as exc:
         raise InvalidRequestError(
             f'the element begins with "{{" but is not JSON ({_where(exc)}); send such a text as {{"text": ...}}'
         ) from exc
@@ -96,6 +106,8 @@ def truncation_notes(response: Response) -> dict[str, Any]:
 
 
 def _where(exc: BaseException) -> str:
+    if isinstance(exc, jsonio.DepthError):
+        return str(exc)
     # The parser's own message may quote the text; position alone is safe to repeat and to log.
     line, column = getattr(exc, "lineno", None), getattr(exc, "colno", None)
     return f"line {line}, column {column}" if line is not None else "it cannot be parsed"

@@ -48,7 +48,7 @@ def _stack_numbers(values: Sequence[Any], good: Sequence[Any], spec: OutputSpec)
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         return None
-    shape = shapes.pop() if shapes else spec.shape
+    shape = shapes.pop() if shapes else tuple(max(size, 0) for size in spec.shape)
     blank = np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
     rows = [blank if isinstance(value, Failure) else np.asarray(value, dtype=dtype) for value in values]
     data = np.stack(rows) if rows else np.empty((0, *shape), dtype=dtype)

@@ -31,6 +31,11 @@ DTYPES = {
 INTEGERS = frozenset(name for name, dtype in DTYPES.items() if dtype.kind in "iu")
 DATATYPES = (*DTYPES, "BYTES")
 
+MAX_DIMENSIONS = 32
+
+_PLAIN_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+"""Types of parsed JSON that a NumPy kind takes: a boolean is no number, 1.0 no integer."""
+
 Elements = List[Union[str, bytes]]
 
 
@@ -57,8 +62,7 @@ class Tensor:
     def rows(self) -> NDArray[Any]:
         """Numbers as rows: (n, length), or (1, length) of a single flat row."""
         data = np.asarray(self.data)
-        shape = self.shape if self.shape and len(self.shape) > 1 else (1, data.size)
-        return data.reshape(shape[0], -1)
+        return data.reshape(self.shape if self.shape and len(self.shape) > 1 else (1, data.size))
 
 
 def check_datatype(value: Any, field: str) -> str:
@@ -76,10 +80,13 @@ def check_shape(value: Any, field: str) -> tuple[int, ...] | None:
         value = None if value == -1 else [value]
     if value is None:
         return None
-    if not isinstance(value, (list, tuple)) or not all(
-        isinstance(size, int) and not isinstance(size, bool) for size in value
-    ):
+    if not isinstance(value, (list, tuple)):
         raise InvalidRequestError(f"{field}.shape must be a list of integers, not {describe(value)}")
+    if len(value) > MAX_DIMENSIONS:
+        raise InvalidRequestError(f"{field}.shape has {len(value)} dimensions; at most {MAX_DIMENSIONS} are taken")
+    for size in value:
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise InvalidRequestError(f"{field}.shape must hold integers, not {describe(size)}")
     if any(size < -1 for size in value) or sum(size == -1 for size in value) > 1:
         raise InvalidRequestError(f"{field}.shape {list(value)} must hold sizes from 0, and -1 at most once")
     return tuple(value)
@@ -103,21 +110,19 @@ def from_json(datatype: str, data: Any, field: str) -> tuple[Elements | NDArray[
     if datatype == "BYTES":
         if isinstance(data, (str, bytes)):
             return [data], True
-        return _flat_strings(data, field), False
-    if not isinstance(data, list):
+        if not isinstance(data, (list, tuple)):
+            raise InvalidRequestError(f"{field}.data must be a list of strings, not {describe(data)}")
+        return _flatten(data, {str, bytes}, "strings", field), False
+    if not isinstance(data, (list, tuple)):
         raise InvalidRequestError(f"{field}.data must be a list, not {describe(data)}")
     dtype = DTYPES[datatype]
-    try:
-        array = np.array(data)
-    except ValueError as exc:
-        raise InvalidRequestError(f"{field}.data is nested unevenly") from exc
-    if array.size and array.dtype.kind not in _accepted_kinds(dtype):
-        raise InvalidRequestError(f"{field}.data does not hold {datatype} values")
+    flat = _flatten(data, _PLAIN_TYPES[dtype.kind], f"{datatype} values", field)
+    if dtype.kind in "iu" and flat:
+        bounds: Any = np.iinfo(dtype.name)
+        if min(flat) < bounds.min or max(flat) > bounds.max:
+            raise InvalidRequestError(f"{field}.data has a value that is no {datatype}")
     with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
-    if dtype.kind in "iu" and not np.array_equal(converted, array):
-        raise InvalidRequestError(f"{field}.data has a value that is no {datatype}")
-    return converted.ravel(), False
+        return np.array(flat, dtype=dtype), False
 
 
 def from_bytes(datatype: str, raw: bytes, field: str) -> Elements | NDArray[Any]:
@@ -152,30 +157,25 @@ def _split(raw: bytes, field: str) -> Elements:
     return elements
 
 
-def _flat_strings(data: Any, field: str) -> Elements:
-    if not isinstance(data, (list, tuple)):
-        raise InvalidRequestError(f"{field}.data must be a list of strings, not {describe(data)}")
-    flat: Elements = []
-    stack: list[Sequence[Any]] = [data]
-    depth = 0
-    while stack and depth <= 32:
-        level: list[Sequence[Any]] = []
-        for items in stack:
-            for item in items:
-                if isinstance(item, (list, tuple)):
-                    level.append(item)
-                elif isinstance(item, (str, bytes)):
-                    flat.append(item)
-                else:
-                    raise InvalidRequestError(f"{field}.data must hold strings, not {describe(item)}")
-        if level and flat:
+def _flatten(data: Sequence[Any], wanted: set[type], what: str, field: str) -> list[Any]:
+    """The leaves of lists of like depth and length.
+
+    Never through NumPy's own guess: one long string among numbers would make it allocate for all.
+    """
+    level: list[Sequence[Any]] = [data]
+    for _ in range(MAX_DIMENSIONS):
+        found = {type(item) for items in level for item in items}
+        if not found & {list, tuple}:
+            if found <= wanted:
+                return [item for items in level for item in items]
+            other = next(item for items in level for item in items if type(item) not in wanted)
+            raise InvalidRequestError(f"{field}.data must hold {what}, not {describe(other)}")
+        if not found <= {list, tuple}:
             raise InvalidRequestError(f"{field}.data is nested unevenly")
-        stack, depth = level, depth + 1
-    return flat
-
-
-def _accepted_kinds(dtype: np.dtype[Any]) -> str:
-    return {"b": "b", "f": "fiu"}.get(dtype.kind, "iu")
+        level = [item for items in level for item in items]
+        if len({len(items) for items in level}) > 1:
+            raise InvalidRequestError(f"{field}.data is nested unevenly")
+    raise InvalidRequestError(f"{field}.data has more than {MAX_DIMENSIONS} dimensions")
 
 
 def _utf8(value: str | bytes) -> bytes:

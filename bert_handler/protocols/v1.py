@@ -8,7 +8,7 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import describe, unknown
-from bert_handler.protocols.base import Body, Protocol, error_document, failed, parse_json, truncation_notes
+from bert_handler.protocols.base import Body, Protocol, error_document, failed, object_of, parse_json, truncation_notes
 from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Prediction, Reply, Request, Response
 
 KEYS = ("instances", "parameters", "outputs", "signature_name")
@@ -26,12 +26,12 @@ class V1(Protocol):
         for key in document:
             if key not in KEYS:
                 raise InvalidRequestError(unknown(key, KEYS, "key"))
-        instances = document.get("instances")
+        if "instances" not in document:
+            raise InvalidRequestError("instances is missing; send a list of texts or objects")
+        instances = document["instances"]
         if not isinstance(instances, list):
-            raise InvalidRequestError("instances must be a list of texts or objects")
-        parameters = document.get("parameters") or {}
-        if not isinstance(parameters, dict):
-            raise InvalidRequestError(f"parameters must be an object, not {describe(parameters)}")
+            raise InvalidRequestError(f"instances must be a list of texts or objects, not {describe(instances)}")
+        parameters = object_of(document.get("parameters"), "parameters")
         checked = [instance_of(item) for item in instances]
         return Request(checked, parameters=parameters, outputs=output_names(document.get("outputs")))
 
@@ -68,4 +68,6 @@ def output_names(value: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise InvalidRequestError("outputs must be a list of output names")
+    if len(set(value)) < len(value):
+        raise InvalidRequestError("outputs names an output twice")
     return tuple(value)

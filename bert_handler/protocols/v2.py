@@ -12,13 +12,14 @@ import numpy as np
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError, RequestError
-from bert_handler.parameters import describe, unknown
+from bert_handler.parameters import describe, quoted, unknown
 from bert_handler.protocols.base import (
     Body,
     Protocol,
     element,
     error_document,
     failed,
+    object_of,
     parse_json,
     truncation_notes,
 )
@@ -42,6 +43,7 @@ TOKEN_INPUTS = {
     "attention_masks": "attention_mask",
     "token_type_ids": "token_type_ids",
 }
+KEYS = ("id", "inputs", "outputs", "parameters")
 COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
 """Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
 
@@ -57,10 +59,10 @@ class V2(Protocol):
         if not isinstance(document, dict):
             raise InvalidRequestError(f"the body must be a JSON object, not {describe(document)}")
         for key in document:
-            if key not in ("id", "inputs", "outputs", "parameters"):
-                raise InvalidRequestError(unknown(key, ("id", "inputs", "outputs", "parameters"), "key"))
+            if key not in KEYS:
+                raise InvalidRequestError(unknown(key, KEYS, "key"))
         tensors, parameters = _inputs(document.get("inputs"), binary)
-        parameters.update(_object(document.get("parameters"), "parameters"))
+        parameters.update(object_of(document.get("parameters"), "parameters"))
         binary_default = _flag(parameters.pop("binary_data_output", False), "parameters.binary_data_output")
         outputs, binary_outputs = _requested(document.get("outputs"))
         instances, scalar = instances_of(tensors)
@@ -121,7 +123,7 @@ def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     if len(text) > 1 and columns:
         other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
         raise InvalidRequestError(
-            f"inputs: tensor {other!r} stands beside field {columns[0].name!r}; known fields: {', '.join(COLUMNS)}"
+            f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; known fields: {', '.join(COLUMNS)}"
         )
     instances = [_element(item) for tensor in text for item in tensor.data]
     return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
@@ -154,6 +156,8 @@ def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
             raise InvalidRequestError(f"inputs: {tensor.name} must have an integer datatype, not {tensor.datatype}")
         if name in rows:
             raise InvalidRequestError(f"inputs names {name} twice")
+        if tensor.shape is not None and len(tensor.shape) > 2:
+            raise InvalidRequestError(f"inputs: {tensor.name} must be [rows, tokens], not {list(tensor.shape)}")
         rows[name] = tensor.rows().astype(np.int64)
     if "input_ids" not in rows:
         raise InvalidRequestError("inputs: input_ids is missing")
@@ -189,7 +193,7 @@ def _split_body(body: Body, headers: Mapping[str, str]) -> tuple[Body, bytes | N
         return body, None
     if not isinstance(body, (bytes, bytearray)):
         raise InvalidRequestError("Inference-Header-Content-Length needs Content-Type: application/octet-stream")
-    if not stated.isascii() or not stated.isdigit() or int(stated) > len(body):
+    if not (stated.isascii() and stated.isdigit() and len(stated) < 12) or int(stated) > len(body):
         raise InvalidRequestError(
             f"Inference-Header-Content-Length must be a number up to the body's {len(body)} bytes"
         )
@@ -207,7 +211,7 @@ def _inputs(inputs: Any, binary: bytes | None) -> tuple[list[Tensor], dict[str, 
         field = f"inputs[{index}]"
         if not isinstance(document, dict):
             raise InvalidRequestError(f"{field} must be an object, not {describe(document)}")
-        own = _object(document.get("parameters"), f"{field}.parameters")
+        own = object_of(document.get("parameters"), f"{field}.parameters")
         own.pop("content_type", None)
         size = own.pop("binary_data_size", None)
         raw = None
@@ -260,28 +264,27 @@ def _requested(outputs: Any) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
     if outputs is None or outputs == []:
         return None, {}
     if not isinstance(outputs, list):
-        raise InvalidRequestError("outputs must be a list of objects with a name")
+        raise InvalidRequestError(f"outputs must be a list of objects with a name, not {describe(outputs)}")
     names, binary = [], {}
     for index, item in enumerate(outputs):
         field = f"outputs[{index}]"
-        name = item.get("name") if isinstance(item, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequestError(f"{field}.name must be a string")
-        own = _object(item.get("parameters"), f"{field}.parameters")
+        if not isinstance(item, dict):
+            raise InvalidRequestError(f"{field} must be an object with a name, not {describe(item)}")
+        name = item.get("name")
+        if not isinstance(name, str) or not name:
+            raise InvalidRequestError(f"{field}.name must be a non-empty string")
+        if name in names:
+            raise InvalidRequestError(f"{field}.name: {quoted(name)} is asked for twice")
+        for key in item:
+            if key not in ("name", "parameters"):
+                raise InvalidRequestError(f"{field}: {unknown(key, ('name', 'parameters'), 'key')}")
+        own = object_of(item.get("parameters"), f"{field}.parameters")
         for key, value in own.items():
             if key != "binary_data":
                 raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
             binary[name] = _flag(value, f"{field}.parameters.binary_data")
         names.append(name)
     return tuple(names), binary
-
-
-def _object(value: Any, field: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequestError(f"{field} must be an object, not {describe(value)}")
-    return dict(value)
 
 
 def _flag(value: Any, field: str) -> bool:

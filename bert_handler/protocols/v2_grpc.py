@@ -12,6 +12,7 @@ import numpy as np
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import quoted
 from bert_handler.protocols.tensors import DTYPES, check_datatype, from_bytes, to_bytes
 from bert_handler.protocols.v2 import HEADER_LENGTH
 from bert_handler.schema import Reply
@@ -109,7 +110,7 @@ def parameters(message: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in message.items():
         choice = parameter.WhichOneof("parameter_choice")
         if choice is None:
-            raise InvalidRequestError(f"parameter {name} has no value")
+            raise InvalidRequestError(f"parameter {quoted(name)} has no value")
         values[name] = getattr(parameter, choice)
     return values
 

@@ -115,8 +115,11 @@ class Task(ABC):
     """Whether rows are answered by `engine.generate` instead of one forward."""
     default_outputs: ClassVar[tuple[str, ...]] = ("predict",)
     """What is sent where neither the settings nor the request choose."""
-    padding_side: str | None = None
-    """Where padding goes; None: as the tokenizer was saved."""
+    padding_side: str | None = "right"
+    """Where padding goes; None: as the tokenizer was saved.
+
+    At the left it moves the positions of a batch's shorter rows: right for nothing but causal generation.
+    """
     sample: Instance = "The quick brown fox jumps over the lazy dog."
     """What the self-test at load sends."""
 
