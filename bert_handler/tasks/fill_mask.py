@@ -39,7 +39,6 @@ class FillMask(Task):
     name = "fill_mask"
     model_class = "AutoModelForMaskedLM"
     architectures = ("ForMaskedLM",)
-    padding_side: str | None = "right"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("top_k", int, 5, "how many tokens each mask gets", minimum=1, maximum=MAX_TOP_K),
         Parameter(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -168,6 +170,21 @@ def test_a_hundred_thousand_characters(predictor):
     assert predictor.predict([text], truncation="stride", stride=0)[0]["predict"].startswith("LABEL")
     with pytest.raises(RequestTooLargeError, match="truncation"):
         predictor.predict([text], truncation="error")
+
+
+@pytest.mark.parametrize("head", ["sequence_classification", "token_classification", "question_answering"])
+def test_a_batch_is_padded_at_the_right_whatever_the_tokenizer_says(head, zoo, load, tmp_path):
+    """At the left, the positions of all but the longest text would move."""
+    directory = zoo("bert", head)
+    for file in directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    predictor = load(tmp_path)
+    assert predictor.task.model.tokenizer.spec.padding_side == "left"
+    instances = [{"question": "q", "context": text} for text in CORPUS] if head[0] == "q" else CORPUS
+    for mine, expected in zip(predictor.predict(instances), load(directory).predict(instances)):
+        assert mine["predict"] == expected["predict"]
 
 
 def test_unknown_tokens_are_classified(predictor):
