@@ -1,0 +1,86 @@
+"""`bert-handler manifest`: the InferenceService for a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+
+def manifest(
+    name: str = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2."),
+    storage_uri: str = typer.Option(..., help="Where the model lies, for instance pvc://task-pv-claim."),
+    host: str = typer.Option("torchserve", help="torchserve (the seed's pytorch predictor) or kserve."),
+    device: str = typer.Option("cpu", help="cpu or gpu."),
+    namespace: Optional[str] = typer.Option(None, help="Namespace to write into the manifest; default: none."),
+    model: str = typer.Option("bert", help="Route of the model in config.properties, for the readiness probe."),
+    archive: Optional[Path] = typer.Option(None, help="The .mar, to set memory and start-up budget by its size."),
+    image: Optional[str] = typer.Option(
+        None, help="Image of the runtime; default: the cluster's, or scripts/Dockerfile's."
+    ),
+    engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
+    protocol: str = typer.Option("v2", help="v1, v2 or grpc-v2."),
+    cpu: str = typer.Option("1", help="CPU request and limit."),
+    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU."),
+    gpus: int = typer.Option(1, min=1, help="GPUs of a replica, with --device gpu."),
+    threads: Optional[int] = typer.Option(None, min=1, help="Threads of a replica; default: its whole CPUs."),
+    startup: Optional[int] = typer.Option(None, min=1, help="Seconds to become ready; default: by size, else 150."),
+    timeout: int = typer.Option(120, min=1, help="Seconds for one request."),
+    concurrency: int = typer.Option(64, min=0, help="containerConcurrency; 0 for no limit."),
+    autoscaling: str = typer.Option("knative", help="knative, or RawDeployment with hpa or keda."),
+    scale_metric: Optional[str] = typer.Option(None, help="concurrency or rps; cpu or memory; queue."),
+    scale_target: Optional[int] = typer.Option(None, min=1, help="Value of the metric a replica."),
+    min_replicas: int = typer.Option(1, min=0, help="Fewest replicas; 0 scales to zero."),
+    max_replicas: int = typer.Option(3, min=1, help="Most replicas."),
+    prometheus_url: str = typer.Option("http://prometheus.monitoring.svc:9090", help="Where KEDA asks."),
+    canary: Optional[int] = typer.Option(None, min=0, max=100, help="Percent of traffic for this revision."),
+    scrape: bool = typer.Option(True, help="Prometheus annotations."),
+    logger_url: Optional[str] = typer.Option(None, help="Where KServe's logger sends requests and answers."),
+    explainer: bool = typer.Option(False, "--explainer", help="An explainer of its own for the explain route."),
+    service_account: Optional[str] = typer.Option(None, help="Service account, for storage credentials."),
+) -> None:
+    """Write the YAML to apply: requests and limits, threads, probes with a start-up budget, scaling.
+
+    Examples:
+      bert-handler manifest --name torchserve-bert-v2 --storage-uri pvc://task-pv-claim --device gpu > gpu.yaml
+
+      bert-handler manifest --name bert --storage-uri pvc://CLAIM --host kserve --autoscaling keda
+    """
+    from bert_handler.packaging import sizing
+    from bert_handler.packaging.manifest import Service, render
+
+    weight_bytes = sizing.ModelFacts.of_archive(archive).weight_bytes if archive else 0
+    if archive and memory is None and device == "cpu":
+        needed = sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES + sizing.worker_bytes(weight_bytes)
+        memory = max("2Gi", sizing.mib(needed), key=sizing.quantity)
+    service = Service(
+        name,
+        storage_uri,
+        host=host,
+        device=device,
+        namespace=namespace,
+        model=model,
+        image=image,
+        engine=engine,
+        protocol=protocol,
+        cpu=cpu,
+        memory=memory or ("4Gi" if device == "gpu" else "2Gi"),
+        gpus=gpus,
+        threads=threads,
+        startup_s=startup or (sizing.startup_s(weight_bytes) if archive else Service.startup_s),
+        timeout_s=timeout,
+        concurrency=concurrency,
+        autoscaling=autoscaling,
+        scale_metric=scale_metric,
+        scale_target=scale_target,
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        prometheus_url=prometheus_url,
+        canary_percent=canary,
+        scrape=scrape,
+        logger_url=logger_url,
+        explainer=explainer,
+        service_account=service_account,
+    )
+    typer.echo(render(service), nl=False)

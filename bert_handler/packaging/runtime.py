@@ -1,0 +1,71 @@
+"""The KServe host as a ServingRuntime, and as an explainer: the image of scripts/Dockerfile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bert_handler.packaging import manifest
+from bert_handler.packaging.manifest import GRPC_PORT, HTTP_PORT, USER, Service
+
+MODEL_FORMAT = "bert-handler"
+MODELS = "/mnt/models"
+SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def runtime_name(service: Service) -> str:
+    """The runtime of a service is its own: threads and budgets follow its model and limits."""
+    return f"{service.name}-runtime"
+
+
+def serving_runtime(service: Service) -> dict[str, Any]:
+    """The ServingRuntime that the service's model names."""
+    annotations = {}
+    if service.scrape:
+        annotations = {"prometheus.kserve.io/port": str(HTTP_PORT), "prometheus.kserve.io/path": "/metrics"}
+    spec = {
+        "annotations": annotations,
+        "supportedModelFormats": [{"name": MODEL_FORMAT, "version": "1", "autoSelect": False}],
+        "protocolVersions": ["v1", "v2", "grpc-v2"],
+        "containers": [_container(service)],
+        "volumes": [_scratch()],
+    }
+    return {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": manifest.metadata(service, runtime_name(service), {}),
+        "spec": spec if annotations else {name: value for name, value in spec.items() if name != "annotations"},
+    }
+
+
+def explainer(service: Service) -> dict[str, Any]:
+    """The same image for the explain route, scaled by itself: an explanation costs dozens of forwards."""
+    container = _container(service, STORAGE_URI=service.storage_uri)
+    found = {**manifest.scaling(service), "containers": [container], "volumes": [_scratch()]}
+    return {name: value for name, value in found.items() if name != "canaryTrafficPercent"}
+
+
+def _container(service: Service, **variables: str) -> dict[str, Any]:
+    port = (GRPC_PORT, "h2c") if service.protocol == "grpc-v2" else (HTTP_PORT, "http1")
+    return {
+        "name": "kserve-container",
+        "image": service.runtime_image,
+        "args": ["serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)],  # noqa: S104
+        "env": manifest.environment(service, HOME="/tmp", TMPDIR="/tmp", **variables),  # noqa: S108
+        "ports": [{"containerPort": port[0], "name": port[1], "protocol": "TCP"}],
+        "resources": manifest.resources(service),
+        "securityContext": {**SECURITY},
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+        **manifest.probes(service, "/v2/health/ready", "/v2/health/live"),
+    }
+
+
+def _scratch() -> dict[str, Any]:
+    # Archives are unpacked here; the root file system is read-only.
+    return {"name": "scratch", "emptyDir": {}}

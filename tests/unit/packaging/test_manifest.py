@@ -1,0 +1,222 @@
+"""Manifests against KServe's CRD schemas, the SDK's models, and the rendered examples."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import kserve
+import kubernetes.client
+import pytest
+import yaml
+
+import bert_handler
+from bert_handler.cli import main
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "setup_config" / "kserve").glob("*.yaml"))
+CRDS = ROOT.parent / "shared" / "data"
+SEED = ["--name", "torchserve-bert-v2", "--storage-uri", "pvc://task-pv-claim"]
+
+VARIANTS = {
+    "seed cpu": [],
+    "seed gpu": ["--device", "gpu"],
+    "torchserve raw": ["--autoscaling", "hpa", "--scale-metric", "memory", "--image", "registry/torchserve:1"],
+    "kserve": ["--host", "kserve"],
+    "kserve gpu": ["--host", "kserve", "--device", "gpu", "--gpus", "2", "--engine", "torch", "--no-scrape"],
+    "kserve hpa": ["--host", "kserve", "--autoscaling", "hpa"],
+    "kserve keda": ["--host", "kserve", "--autoscaling", "keda", "--min-replicas", "0"],
+    "kserve canary": ["--host", "kserve", "--canary", "10", "--namespace", "models", "--scale-metric", "rps"],
+    "everything": [
+        *("--host", "kserve", "--protocol", "grpc-v2", "--explainer", "--logger-url", "http://logs"),
+        *("--service-account", "reader", "--threads", "4", "--cpu", "4", "--timeout", "30"),
+    ],
+}
+
+
+def manifest(capsys, *words):
+    code = main(["manifest", *SEED, *words])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return said.out
+
+
+def objects(capsys, *words):
+    return {item["kind"]: item for item in yaml.safe_load_all(manifest(capsys, *words))}
+
+
+@cache
+def schema(kind):
+    path = CRDS / f"crd_{kind.lower()}s.yaml"
+    if not path.is_file():
+        pytest.skip(f"KServe's CRD schemas are not at {CRDS}")
+    definition = yaml.load(path.read_text(), yaml.CSafeLoader)
+    return {v["name"]: strict(v["schema"]["openAPIV3Schema"]) for v in definition["spec"]["versions"]}
+
+
+def strict(node):
+    """The schema with unknown fields refused, which the API server would drop silently."""
+    if isinstance(node, list):
+        return [strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: strict(value) for key, value in node.items()}
+    if isinstance(node.get("properties"), dict) and "x-kubernetes-preserve-unknown-fields" not in node:
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+def check(text):
+    for item in yaml.safe_load_all(text):
+        version = item["apiVersion"].rpartition("/")[2]
+        own = {**schema(item["kind"])[version]}
+        # The CRD leaves metadata open; the API server checks it by itself.
+        own["properties"] = {**own["properties"], "metadata": {"type": "object"}}
+        jsonschema.Draft7Validator(own).validate(item)
+
+
+@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
+def test_manifest_fits_the_crd(capsys, words):
+    text = manifest(capsys, *words)
+    assert "&id" not in text
+    check(text)
+
+
+@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
+def test_manifest_fits_the_sdk(capsys, words):
+    for item in yaml.safe_load_all(manifest(capsys, *words)):
+        version = item["apiVersion"].rpartition("/")[2].capitalize()
+        model = sdk_model(f"{version}{item['kind']}", item)
+        assert without_defaults(kserve.ApiClient().sanitize_for_serialization(model)) == item
+
+
+def without_defaults(value):
+    """Without the empty names and resources that the SDK's models fill in."""
+    if isinstance(value, list):
+        return [without_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: without_defaults(item) for key, item in value.items() if item != ""}
+    return {key: item for key, item in made.items() if item != {} or key == "emptyDir"}
+
+
+def sdk_model(kind, value):
+    """The SDK's object of a type as its models name it; KeyError on a field that they do not know."""
+    container = re.fullmatch(r"(list|dict)[\[(](?:str, ?)?(.+)[\])]", kind)
+    if container and container[1] == "list":
+        return [sdk_model(container[2], item) for item in value]
+    if container:
+        return {key: sdk_model(container[2], item) for key, item in value.items()}
+    known = getattr(kserve.models, kind, None) or getattr(kubernetes.client, kind, None)
+    if known is None:
+        return value
+    names = {theirs: ours for ours, theirs in known.attribute_map.items()}
+    return known(**{names[key]: sdk_model(known.openapi_types[names[key]], item) for key, item in value.items()})
+
+
+def test_strict_schema_refuses_an_unknown_field(capsys):
+    text = manifest(capsys).replace("containerConcurrency", "containerConcurency")
+    with pytest.raises(jsonschema.ValidationError, match="containerConcurency"):
+        check(text)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_rendered_examples_are_up_to_date(capsys, path):
+    """The first line of an example is the command that writes the rest."""
+    header, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    words = shlex.split(header.removeprefix("# "))
+    assert words[:2] == ["bert-handler", "manifest"]
+    assert main(words[1:]) == 0
+    assert capsys.readouterr().out == rest
+    check(rest)
+
+
+def test_there_are_examples_of_the_seeds_two_variants():
+    assert {"cpu.yaml", "gpu.yaml"} <= {path.name for path in EXAMPLES}
+
+
+def test_seeds_predictor(capsys):
+    service = objects(capsys, "--device", "gpu")["InferenceService"]
+    assert service["metadata"]["name"] == "torchserve-bert-v2"
+    pytorch = service["spec"]["predictor"]["pytorch"]
+    assert (pytorch["protocolVersion"], pytorch["storageUri"]) == ("v2", "pvc://task-pv-claim")
+    assert pytorch["resources"]["limits"] == {"cpu": "1", "memory": "4Gi", "nvidia.com/gpu": "1"}
+    assert {"name": "OMP_NUM_THREADS", "value": "1"} in pytorch["env"]
+
+
+def test_model_starts_within_a_budget_of_its_own(capsys):
+    """Knative has no startup probe: readiness and liveness wait, and the revision's deadline is longer."""
+    predictor = objects(capsys, "--startup", "400")["InferenceService"]["spec"]["predictor"]
+    pytorch = predictor["pytorch"]
+    assert predictor["annotations"] == {"serving.knative.dev/progress-deadline": "800s"}
+    assert "startupProbe" not in pytorch
+    assert pytorch["readinessProbe"]["failureThreshold"] * pytorch["readinessProbe"]["periodSeconds"] == 400
+    assert pytorch["livenessProbe"]["initialDelaySeconds"] == 400
+    raw = objects(capsys, "--startup", "400", "--autoscaling", "hpa")["InferenceService"]["spec"]["predictor"]
+    startup = raw["pytorch"]["startupProbe"]
+    assert startup["failureThreshold"] * startup["periodSeconds"] == 400
+    assert "annotations" not in raw
+
+
+def test_kserve_host_runs_locked_down(capsys):
+    container = objects(capsys, "--host", "kserve")["ServingRuntime"]["spec"]["containers"][0]
+    security = container["securityContext"]
+    assert (security["runAsNonRoot"], security["readOnlyRootFilesystem"]) == (True, True)
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container["image"] == f"bert-handler:{bert_handler.__version__}"
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+
+
+def test_replicas_follow_what_the_autoscaler_knows(capsys):
+    def predictor(*words):
+        return objects(capsys, "--host", "kserve", *words)["InferenceService"]["spec"]["predictor"]
+
+    knative, hpa, keda = (predictor("--autoscaling", name) for name in ("knative", "hpa", "keda"))
+    assert (knative["scaleMetric"], knative["scaleTarget"]) == ("concurrency", 16)
+    assert (hpa["scaleMetric"], hpa["scaleTarget"]) == ("cpu", 70)
+    external = keda["autoScaling"]["metrics"][0]["external"]
+    assert "bert_handler_queue_rows" in external["metric"]["query"]
+    assert predictor("--canary", "10")["canaryTrafficPercent"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "tpu"], "device 'tpu' is unknown; choose from cpu, gpu"),
+        (["--host", "mlserver"], "choose from torchserve, kserve"),
+        (["--autoscaling", "hpa", "--scale-metric", "rps"], "choose from cpu, memory"),
+        (["--autoscaling", "hpa", "--min-replicas", "0"], "cannot scale to zero"),
+        (["--autoscaling", "keda", "--canary", "5"], "split by Knative"),
+        (["--explainer"], "use --host kserve"),
+        (["--min-replicas", "5"], "above max-replicas"),
+        (["--memory", "2GB"], "no quantity"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(capsys, words, message):
+    assert main(["manifest", *SEED, *words]) == 1
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+
+
+def test_dockerfile_keeps_the_manifests_promises():
+    lines = (ROOT / "scripts" / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            instruction, _, rest = line.partition(" ")
+            found.setdefault(instruction, []).append(rest.strip())
+    assert found["USER"] == ["1000"]
+    assert lines.index("USER 1000") > max(n for n, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
+    assert "HF_HUB_OFFLINE=1" in found["ENV"][0].split()
+    assert found["ENTRYPOINT"] == ['["bert-handler"]']
+    assert found["CMD"][0].startswith('["serve", "/mnt/models", "--host", "0.0.0.0"')
+    assert "/v2/health/ready" in found["HEALTHCHECK"][0]
+    assert found["EXPOSE"] == ["8080 8081"]
+    for sources in found["COPY"]:
+        for source in sources.split()[:-1]:
+            assert (ROOT / source).exists()
+    assert all("ADD" not in line.split(" ")[0] for line in lines)
