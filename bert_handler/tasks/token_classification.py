@@ -82,8 +82,8 @@ class TokenClassification(Task):
             pieces = map(self._alone, tokens)
             return {"predict": [self._token(piece) for piece in pieces if piece.label not in ignored]}
         words = map(self._alone, tokens) if strategy == "simple" else self._words(tokens, strategy)
-        entities = (self._entity(group) for group in grouped(words))
-        return {"predict": [entity for entity in entities if entity["entity_group"] not in ignored]}
+        groups = (group for group in grouped(words) if _group(group[0].label) not in ignored)
+        return {"predict": [self._entity(group) for group in groups]}
 
     def decision(
         self,
@@ -212,8 +212,8 @@ class TokenClassification(Task):
     def _entity(self, group: Sequence[Piece]) -> dict[str, Any]:
         tokens = [token for piece in group for token in piece.tokens]
         return {
-            "entity_group": group[0].label.split("-", 1)[-1],
-            "score": float(np.mean([piece.score for piece in group])),
+            "entity_group": _group(group[0].label),
+            "score": sum(piece.score for piece in group) / len(group),
             "word": self.model.tokenizer.join([token.text for token in tokens]),
             "start": tokens[0].start,
             "end": tokens[-1].end,
@@ -230,6 +230,10 @@ def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         group.append(piece)
     if group:
         yield group
+
+
+def _group(label: str) -> str:
+    return label.split("-", 1)[-1]
 
 
 def _type(label: str) -> str:
