@@ -98,9 +98,7 @@ def _pieces(normalizer: Any, splitter: Any, size: int) -> list[str]:
     return sorted(tokenizer.get_vocab())
 
 
-def _train(
-    tokenizer: tokenizers.Tokenizer, size: int, special: Sequence[str], alphabet: Sequence[str]
-) -> None:
+def _train(tokenizer: tokenizers.Tokenizer, size: int, special: Sequence[str], alphabet: Sequence[str]) -> None:
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=list(special), initial_alphabet=list(alphabet), show_progress=False
     )
@@ -310,9 +308,7 @@ def save_tokenizer(architecture: str, directory: Path) -> Any:
     return loaded
 
 
-def save_model(
-    architecture: str, head: str, directory: Path, tokenizer: Any, settings: dict[str, Any]
-) -> None:
+def save_model(architecture: str, head: str, directory: Path, tokenizer: Any, settings: dict[str, Any]) -> None:
     """Save a model of tiny size for a tokenizer, its weights drawn from a seed."""
     import torch
     import transformers
