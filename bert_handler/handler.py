@@ -20,7 +20,7 @@ from bert_handler.artifact import Artifact, verify
 from bert_handler.errors import InvalidRequestError
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
-from bert_handler.schema import Identity
+from bert_handler.schema import Identity, Reply
 from bert_handler.serving import Answer, Call
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,6 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[Any]:
         """Answer a batch: one entry a row, each with its own status and headers."""
         self.context = context
-        if context.get_request_header(0, "describe") == "True":
-            return [self.describe_handle()] * len(data)
         return list(self.postprocess(self.inference(self.preprocess(data))))
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[Call]:
@@ -85,11 +83,13 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         return bodies
 
     def describe_handle(self) -> bytes:
-        """The V2 model metadata, for `GET /models/{name}?customized=true`."""
+        """The V2 model metadata: TorchServe asks for it with `GET /models/{name}?customized=true`."""
         return jsonio.dumps(self.predictor.metadata())
 
     def _decode(self, row: Mapping[str, Any], index: int) -> Call:
         headers = self._headers(index)
+        if headers.get("describe") == "True":
+            return Call(reply=Reply(self.describe_handle()))
         try:
             if headers.get("content-type", "").startswith(FORM) and not {"body", "data"} & set(row):
                 row = {}

@@ -11,6 +11,8 @@ import httpx
 import kserve
 
 from bert_handler import jsonio
+from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
+from bert_handler.deadlines import deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.schema import Reply
@@ -21,11 +23,13 @@ FORWARDED = (
     "content-type",
     "inference-header-content-length",
     PROTOCOL_HEADER,
+    TIMEOUT_HEADER,
     "x-request-id",
     "traceparent",
     "tracestate",
 )
 FORM = "application/x-www-form-urlencoded"
+KEY_REFUSED = (400, 401, 403)
 RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
 
 
@@ -50,25 +54,29 @@ class TorchServe:
             # curl's default, for any body: TorchServe would take it apart as a form.
             own["content-type"] = "application/octet-stream"
         own.update(self._token("inference"))
-        return await self._http().post(f"/predictions/{model}", content=body, headers=own)
+        left = remaining_s(deadline_of(headers, {}))
+        timeout = self._timeout if left is None else httpx.Timeout(left, connect=min(left, 2))
+        return await self._http().post(f"/predictions/{model}", content=body, headers=own, timeout=timeout)
 
     async def describe(self, model: str) -> Mapping[str, Any]:
-        """State and, from the handler itself, metadata of a model."""
-        response = await self._http().get(
-            f"/models/{model}", params={"customized": "true"}, headers=self._token("management"), timeout=10
-        )
+        """V2 metadata of a model, from the handler itself, through the inference API."""
+        own = {"describe": "True", "content-type": "text/plain", **self._token("inference")}
+        response = await self._http().post(f"/predictions/{model}", content=b"metadata", headers=own, timeout=10)
         response.raise_for_status()
-        found: Mapping[str, Any] = jsonio.loads(response.content)[0]
+        found: Mapping[str, Any] = jsonio.loads(response.content)
         return found
 
     async def is_ready(self, model: str) -> bool:
         """Whether a worker of the model is up; False on any error, since the next poll asks again."""
         try:
             response = await self._http().get(f"/models/{model}", headers=self._token("management"), timeout=2)
+            if response.status_code in KEY_REFUSED:
+                # With inference and management on one port, TorchServe takes no key for management.
+                return bool(await self.describe(model))
             response.raise_for_status()
             workers = jsonio.loads(response.content)[0]["workers"]
             return any(worker["status"] == "READY" for worker in workers)
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, OSError):
+        except (httpx.HTTPError, RequestError, ValueError, LookupError, TypeError, OSError):
             return False
 
     def models(self) -> list[str]:
@@ -126,11 +134,8 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         """V2 model metadata, as the handler behind TorchServe states it."""
         if self._metadata is None:
             try:
-                described = await self.server.describe(self.name)
-                self._metadata = described["customizedMetadata"]
-                if isinstance(self._metadata, str):
-                    self._metadata = jsonio.loads(self._metadata)
-            except (httpx.HTTPError, LookupError, ValueError, OSError) as exc:
+                self._metadata = await self.server.describe(self.name)
+            except (httpx.HTTPError, ValueError, OSError) as exc:
                 raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
         return self._metadata
 
@@ -162,8 +167,9 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 def _frontend_error(response: httpx.Response) -> RequestError:
     """TorchServe's frontend answers in its own form, with statuses of its own for a full queue."""
-    message = str(_object(response.content).get("message", "TorchServe refused the request"))
-    if response.status_code in (401, 403):
+    content = _object(response.content)
+    message = str(content.get("message", "TorchServe refused the request"))
+    if response.status_code in (401, 403) or content.get("type") == "InvalidKeyException":
         return NotReadyError("TorchServe refused this server's token; check --torchserve-key-file")
     if response.status_code >= 500:
         return NotReadyError(f"TorchServe: {message}") if response.status_code == 503 else InternalError()

@@ -71,11 +71,14 @@ def front_server(torchserve_url: str, *options: str, name: str | None = None) ->
 @contextlib.contextmanager
 def torchserve_server(target: Path, *options: str, name: str | None = None, **environ: str) -> Iterator[RunningServer]:
     """`bert-handler torchserve TARGET` with its Java frontend and a worker that is ready."""
-    ports = free_ports("inference-port", "metrics-port", "grpc-inference-port", "grpc-management-port")
+    names = ("inference-port", "metrics-port", "grpc-inference-port", "grpc-management-port")
+    ports = {key: port for key, port in free_ports(*names).items() if f"--{key}" not in options}
     own = ["--name", name] if name else []
     with tempfile.TemporaryDirectory(prefix="torchserve_") as scratch:
-        words = ["torchserve", str(target), *own, "--work-dir", scratch, *options]
-        with _server(words, ports, "/predictions/{}", environ) as server:
+        work_dir = [] if "--work-dir" in options else ["--work-dir", scratch]
+        with _server(
+            ["torchserve", str(target), *own, *work_dir, *options], ports, "/predictions/{}", environ
+        ) as server:
             server.work_dir = Path(scratch)
             if "--token-auth" not in options:
                 wait_until(server, lambda: _workers_ready(server))
