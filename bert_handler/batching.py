@@ -44,9 +44,8 @@ class Limits:
 class _Ticket:
     """The rows of one submission, complete when each has its outcome."""
 
-    def __init__(self, n_rows: int, deadline: float | None) -> None:
+    def __init__(self, n_rows: int) -> None:
         self.future: Future[list[Outcome]] = Future()
-        self.deadline = deadline
         self._outcomes: list[Any] = [None] * n_rows
         self._left = n_rows
         self._lock = threading.Lock()
@@ -68,6 +67,7 @@ class _Entry:
     row: Row
     ticket: _Ticket
     index: int
+    deadline: float | None
 
 
 class Scheduler:
@@ -89,17 +89,23 @@ class Scheduler:
         for worker in self._workers:
             worker.start()
 
-    def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
+    def submit(
+        self, rows: Sequence[Row], deadline: float | Sequence[float | None] | None = None
+    ) -> Future[list[Outcome]]:
         """Queue rows; the future gives each row's outputs or error, in order.
 
-        deadline: time.monotonic() after which the rows are not computed any more.
+        deadline: time.monotonic() after which the rows are not computed any more, one for all or one each.
+        Cancelling the future has the same effect at once.
         Raises QueueFullError when too many rows wait already.
         """
-        ticket = _Ticket(len(rows), deadline)
+        ticket = _Ticket(len(rows))
+        deadlines = deadline if isinstance(deadline, Sequence) else [deadline] * len(rows)
         if not rows:
             ticket.future.set_result([])
             return ticket.future
         with self._changed:
+            if len(self._queue) + len(rows) > self._limits.max_queue_rows:
+                self._queue.drop_cancelled()
             waiting = len(self._queue)
             if self._closed:
                 raise QueueFullError("the model is being unloaded", 1)
@@ -108,8 +114,8 @@ class Scheduler:
                     f"{waiting} sequences are waiting already; max_queue_rows is {self._limits.max_queue_rows}",
                     self._retry_after_s(waiting),
                 )
-            for index, row in enumerate(rows):
-                self._queue.add(_Entry(row, ticket, index))
+            for index, (row, limit) in enumerate(zip(rows, deadlines)):
+                self._queue.add(_Entry(row, ticket, index, limit))
             self._changed.notify(len(rows))
         return ticket.future
 
@@ -151,7 +157,7 @@ class Scheduler:
         now = time.monotonic()
         live = []
         for entry in entries:
-            if entry.ticket.deadline is not None and entry.ticket.deadline < now:
+            if entry.deadline is not None and entry.deadline <= now:
                 entry.ticket.deliver(entry.index, DeadlineError("the deadline passed before the model was free"))
             elif not entry.ticket.future.cancelled():
                 live.append(entry)
@@ -206,6 +212,16 @@ class _Queue:
         self._by_age.append(number)
         insort(self._by_length.setdefault(entry.row.key, []), (entry.row.length, number))
         self.n_tokens += entry.row.length
+
+    def drop_cancelled(self) -> None:
+        """Remove what nobody waits for any more."""
+        for number in [number for number, entry in self._entries.items() if entry.ticket.future.cancelled()]:
+            row = self._entries.pop(number).row
+            lane = self._by_length[row.key]
+            del lane[bisect_left(lane, (row.length, number))]
+            if not lane:
+                del self._by_length[row.key]
+            self.n_tokens -= row.length
 
     def take(self, budget: int, max_rows: int) -> list[_Entry]:
         """Remove the oldest entry and its neighbours in length that fit the budget beside it."""

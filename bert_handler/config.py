@@ -37,7 +37,11 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("max_batch_rows", int, 256, "sequences of one forward", minimum=1),
     Parameter("max_queue_rows", int, 8192, "sequences that may wait; more are refused with 429", minimum=1),
     Parameter("max_instances", int, 4096, "instances of one request; more are refused with 413", minimum=1),
+    Parameter("max_explanations", int, 64, "explanations that may wait; more are refused with 429", minimum=1),
     Parameter("max_input_tokens", int, 65536, "tokens of one instance; more are refused with 413", minimum=1),
+    Parameter("max_input_chars", int, 1_000_000, "characters of one text; more are refused with 413", minimum=1),
+    Parameter("max_request_tokens", int, 2**21, "tokens of one request; more are refused with 413", minimum=1),
+    Parameter("request_timeout_s", float, 120.0, "answers that take longer are 504", minimum=0.001, maximum=86400),
     Parameter("threads", int, None, "cores to use; default: from the CPU quota", minimum=1),
     Parameter("warmup", bool, True, "run the task's sample before the model counts as ready"),
     Parameter("trust_remote_code", bool, False, "run code that the model directory brings"),
@@ -72,7 +76,11 @@ class HandlerConfig:
     max_batch_rows: int
     max_queue_rows: int
     max_instances: int
+    max_explanations: int
     max_input_tokens: int
+    max_input_chars: int
+    max_request_tokens: int
+    request_timeout_s: float
     threads: int | None
     warmup: bool
     trust_remote_code: bool

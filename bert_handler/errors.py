@@ -17,6 +17,10 @@ class ArchiveError(BertHandlerError):
     """An archive is damaged, unsafe to unpack, or not what its manifest says."""
 
 
+class DeploymentError(BertHandlerError):
+    """A step of a deployment failed: names the step, the reason, and what is in place already."""
+
+
 class MissingExtraError(ConfigError):
     """An optional dependency is needed and not installed."""
 
@@ -40,6 +44,12 @@ class ModelNotFoundError(RequestError):
     """No model, or no version of it, has the name in the route."""
 
     status = 404
+
+
+class SlowBodyError(RequestError):
+    """The client took too long to send its body."""
+
+    status = 408
 
 
 class RequestTooLargeError(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
@@ -15,17 +16,21 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
 import bert_handler
 from bert_handler import jsonio, serving
-from bert_handler.errors import RequestError
+from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
+from bert_handler.errors import DeadlineError, RequestError
+from bert_handler.generation import TextStream
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
-from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Models, Routes, ServedModel, find
+from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, find
 from bert_handler.schema import Reply
+from bert_handler.serving import Answer
 
 logger = logging.getLogger(__name__)
 
 LOOP_BYTES = 16 * 1024
 """Bodies up to this size are decoded and tokenized on the event loop: a thread would cost more."""
+MAX_STREAMS = 64
 _CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 
 
@@ -36,6 +41,8 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         super().__init__(name)
         self.predictor = predictor
         self.ready = True
+        # A reader of a stream blocks until the next piece: not in the pool that requests need.
+        self._readers = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="stream")
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Answer one body.  The forward runs on the scheduler's threads, never on the event loop."""
@@ -43,8 +50,33 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             call, pending = self._begin(body, headers, protocol)
         else:
             call, pending = await asyncio.to_thread(self._begin, body, headers, protocol)
-        await asyncio.wrap_future(pending.future)
+        try:
+            # A cancelled caller, or one whose time is over, takes its rows out of the queue with it.
+            await asyncio.wait_for(asyncio.wrap_future(pending.future), remaining_s(pending.deadline))
+        except asyncio.TimeoutError:
+            return error_reply(DeadlineError("the deadline passed before the answer was computed"))
         return serving.encode(self.predictor, serving.answers([call], pending)[0])
+
+    async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
+        """Answer one body with server-sent events as its text is generated, or refuse it."""
+        request = (call := serving.decode(body, headers, protocol)).stream
+        if request is None:
+            return serving.encode(self.predictor, Answer(call))
+        loop = asyncio.get_running_loop()
+        try:
+            stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, request)
+        except RequestError as exc:
+            return error_reply(exc)
+        return self._events(stream, tuple(request.outputs or self.predictor.outputs))
+
+    async def _events(self, stream: TextStream, outputs: tuple[str, ...]) -> Events:
+        loop = asyncio.get_running_loop()
+        events = serving.events(stream, outputs)
+        try:
+            while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
+                yield event
+        finally:
+            stream.close()
 
     def _begin(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Any:
         call = serving.decode(body, headers, protocol)
@@ -88,10 +120,13 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         model = await self._model(request.model_name, request.model_version, context)
         try:
             body, headers = request_body(request)
+            headers.update(_timeout(context))
             reply = await model.reply(body, headers, V2_REST)
         except RequestError as exc:
             reply = error_reply(exc)
         if reply.status != 200:
+            if "Retry-After" in reply.headers:
+                context.set_trailing_metadata((("retry-after", reply.headers["Retry-After"]),))
             await _abort(context, reply.status, str(jsonio.loads(reply.body)["error"]))
         return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
 
@@ -100,6 +135,11 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
             return await find(self._models(), name, version)
         except RequestError as exc:
             return await _abort(context, exc.status, str(exc))
+
+
+def _timeout(context: Any) -> dict[str, str]:
+    left = context.time_remaining()
+    return {} if left is None else {HEADER: str(max(1, min(int(left * 1000), MAX_TIMEOUT_MS)))}
 
 
 async def _abort(context: Any, status: int, message: str) -> NoReturn:

@@ -7,17 +7,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
 from bert_handler.batching import Limits, Outcome, Scheduler
 from bert_handler.config import HandlerConfig, read_settings
 from bert_handler.cpu import cpu_budget
+from bert_handler.deadlines import expired
 from bert_handler.engines import engine_class
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
+    DeadlineError,
     InternalError,
     InvalidRequestError,
     RequestError,
@@ -40,6 +43,10 @@ from bert_handler.tasks import task_class
 from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import TextTokenizer
 
+if TYPE_CHECKING:
+    from bert_handler.explain import Explainer
+    from bert_handler.explanations.document import Explanation
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
@@ -55,6 +62,12 @@ class Pending:
         self._slots = slots
         self._requests = requests
         self.future: Future[list[Outcome]] = Future()
+
+    @property
+    def deadline(self) -> float | None:
+        """When the last of the requests is given up, None where one has no deadline."""
+        stated = [request.deadline for request in self._requests if request.deadline is not None]
+        return max(stated) if stated and len(stated) == len(self._requests) else None
 
     def responses(self) -> list[Response]:
         """Wait for the rows and return one response a request, in order."""
@@ -135,13 +148,25 @@ class Predictor:
 
         Raises the first refused instance's RequestError.
         """
-        response = self.respond([Request(list(instances), parameters=parameters)])[0]
-        predictions = []
-        for index, item in enumerate(response.predictions):
-            if isinstance(item, Failure):
-                raise type(item.error)(f"instance {index}: {item.error}") from item.error
-            predictions.append(item)
-        return predictions
+        return _unfailed(self.respond([Request(list(instances), parameters=parameters)])[0])
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Answers requests for explanations; nothing of it is loaded before the first."""
+        from bert_handler.explain import Explainer
+
+        return Explainer(self)
+
+    def explain(self, instances: Sequence[Instance], **parameters: Any) -> list[Explanation]:
+        """Explain the answers to instances, in order: which words speak for a target, and which against it.
+
+        parameters: `target`, `method`, `baseline`, `n_steps`, `deadline_ms`, ... and the task's own.
+        Raises the first refused instance's RequestError.
+        """
+        from bert_handler.explanations.document import Explanation
+
+        response = self.explainer.respond(Request(list(instances), parameters=parameters))
+        return [Explanation(item["explanation"]) for item in _unfailed(response)]
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests together, in order; a refused instance is a Failure in its place."""
@@ -150,16 +175,22 @@ class Predictor:
     def begin(self, requests: Sequence[Request], deadline: float | None = None) -> Pending:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
-        deadline: time.monotonic() after which nothing of them is computed any more.
+        deadline: time.monotonic() after which nothing of them is computed any more; default: each request's own.
         """
         parsed = [self._parse(request) for request in requests]
         examples = [item for items in parsed for item in items if isinstance(item, Example)]
         encoded = iter(self._encode(examples))
-        slots = [[next(encoded) if isinstance(item, Example) else item for item in items] for items in parsed]
+        slots = [
+            self._bounded([next(encoded) if isinstance(item, Example) else item for item in items]) for items in parsed
+        ]
         pending = Pending(self, slots, requests)
-        rows = [row for items in slots for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
+        rows, deadlines = [], []
+        for request, items in zip(requests, slots):
+            own = [row for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
+            rows += own
+            deadlines += [deadline or request.deadline] * len(own)
         try:
-            pending.future = self.scheduler.submit(rows, deadline)
+            pending.future = self.scheduler.submit(rows, deadlines)
         except RequestError as exc:
             pending.future.set_result([exc] * len(rows))
         return pending
@@ -208,6 +239,8 @@ class Predictor:
 
     def close(self) -> None:
         """Answer what is queued and end the threads."""
+        if "explainer" in vars(self):
+            self.explainer.close()
         self.scheduler.close()
 
     def metadata(self) -> dict[str, Any]:
@@ -231,6 +264,8 @@ class Predictor:
                 )
             if request.outputs is not None:
                 self._check_outputs(request.outputs)
+            if expired(request.deadline):
+                raise DeadlineError("the deadline passed before the request was read")
             base = self.task.parse_parameters(request.parameters, self.config.parameters)
         except (RequestError, ConfigError) as exc:
             error = exc if isinstance(exc, RequestError) else InvalidRequestError(str(exc))
@@ -242,6 +277,15 @@ class Predictor:
             except RequestError as exc:
                 items.append(Failure(exc))
         return items
+
+    def _bounded(self, slots: list[Slot]) -> list[Slot]:
+        """The instances of one request, all refused where they are too much together."""
+        total = sum(row.length for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows)
+        limit = self.config.max_request_tokens
+        if total <= limit:
+            return slots
+        error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")
+        return [slot if isinstance(slot, Failure) else Failure(error) for slot in slots]
 
     def _encode(self, examples: Sequence[Example]) -> list[Slot]:
         if not examples:
@@ -265,6 +309,15 @@ class Predictor:
         return tuple(names)
 
 
+def _unfailed(response: Response) -> list[Prediction]:
+    predictions = []
+    for index, item in enumerate(response.predictions):
+        if isinstance(item, Failure):
+            raise type(item.error)(f"instance {index}: {item.error}") from item.error
+        predictions.append(item)
+    return predictions
+
+
 def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
     """Check the settings, the labels and the tokenizer of an artifact; no weights are loaded."""
     chosen = task_class(settings.get("mode"), artifact.model_config)
@@ -283,8 +336,7 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
     return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory))
 
 
-def _engine_for(task: Task) -> type[Engine]:
-    name = task.model.config.engine or "torch"
+def _engine_for(task: Task, name: str) -> type[Engine]:
     engine = engine_class(name)
     if task.needs_generation and not engine.supports_generation:
         raise ConfigError(f"engine={name!r} cannot generate text; {task.name} needs engine: torch")

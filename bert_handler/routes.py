@@ -6,7 +6,8 @@ They are put before the SDK's routes of the same paths: those refuse requests th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+import asyncio
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Callable, Optional
 from typing import Protocol as Interface
 
@@ -16,11 +17,14 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio
-from bert_handler.errors import ModelNotFoundError, NotReadyError, RequestError, RequestTooLargeError
+from bert_handler.errors import ModelNotFoundError, NotReadyError, RequestError, RequestTooLargeError, SlowBodyError
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
 
 DEFAULT_BODY_BYTES = 32 * 2**20
+BODY_TIMEOUT_S = 60
+WATCH_AFTER_S = 0.05
+"""Most answers are there sooner than it pays to look whether the client still is."""
 EXTENSIONS = ["binary_tensor_data"]
 _JSON = "application/json"
 
@@ -30,6 +34,9 @@ class ServedModel(Interface):
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Reply:
         """Answer one body; never raises for a refused request."""
+
+    async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Union[Reply, Events]:
+        """Answer one body with server-sent events, or refuse it."""
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata."""
@@ -106,7 +113,7 @@ class Routes:
         async def infer(request: Request) -> Response:
             model = await self._model(request)
             body = await self._body(request)
-            return _response(await model.reply(body, dict(request.headers), protocol))
+            return _response(await _watched(request, model.reply(body, dict(request.headers), protocol)))
 
         return infer
 
@@ -114,16 +121,43 @@ class Routes:
         return await find(self._models(), request.path_params["name"], request.path_params.get("version"))
 
     async def _body(self, request: Request) -> bytes:
+        try:
+            return await asyncio.wait_for(self._received(request), BODY_TIMEOUT_S)
+        except asyncio.TimeoutError as exc:
+            raise SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s") from exc
+
+    async def _received(self, request: Request) -> bytes:
         limit = self._max_body_bytes
         stated = request.headers.get("content-length", "0")
-        if stated.isdigit() and int(stated) > limit:
-            raise RequestTooLargeError(f"the body has {stated} bytes; at most {limit} are taken")
+        if stated.isascii() and stated.isdigit() and (len(stated) > 18 or int(stated) > limit):
+            raise RequestTooLargeError(f"the body has {stated[:18]} bytes; max_body_bytes is {limit}")
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit:
-                raise RequestTooLargeError(f"the body has more than {limit} bytes, which is the most that is taken")
+                raise RequestTooLargeError(f"the body has more bytes than max_body_bytes, which is {limit}")
         return bytes(body)
+
+
+async def _watched(request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
+    """Wait for an answer as long as its client does: what nobody waits for leaves the queue."""
+    task = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait({task}, timeout=WATCH_AFTER_S)
+        if not task.done():
+            gone = asyncio.ensure_future(_disconnected(request))
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if not task.done():
+                raise ClientDisconnect
+        return await task
+    finally:
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def find(models: Mapping[str, ServedModel], name: str, version: str | None) -> ServedModel:

@@ -45,6 +45,7 @@ class Request:
     outputs: names of the requested outputs, None for the configured default.
     binary_outputs: those of `outputs` that are wanted as raw bytes; None means none was named.
     binary_default: whether an output that was not named apart is wanted as raw bytes.
+    deadline: time.monotonic() after which nobody waits for the answer any more.
     """
 
     instances: Sequence[Instance]
@@ -54,6 +55,7 @@ class Request:
     scalar: bool = False
     binary_outputs: Mapping[str, bool] = field(default_factory=dict)
     binary_default: bool = False
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)

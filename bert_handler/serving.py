@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from bert_handler import jsonio
+from bert_handler.deadlines import PARAMETER, deadline_of
 from bert_handler.errors import InternalError, InvalidRequestError, RequestError
+from bert_handler.generation import TextStream
 from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
@@ -14,14 +18,22 @@ from bert_handler.schema import Reply, Request, Response
 
 logger = logging.getLogger(__name__)
 
+EVENT_STREAM = "text/event-stream"
+
 
 @dataclass(frozen=True)
 class Call:
-    """One decoded body: the request and the protocol that its answer is written in, or its error."""
+    """One decoded body: the request and the protocol that its answer is written in, or its error.
+
+    reply: set where the host has the answer already.
+    stream: the request, instead of `request`, where the client wants its text as it is generated.
+    """
 
     request: Request | None = None
     protocol: Protocol | None = None
     error: RequestError | None = None
+    reply: Reply | None = None
+    stream: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,8 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
         _check_form(body, headers)
         if protocol is None:
             protocol, body = detect(body, headers)
-        return Call(protocol.decode(body, headers), protocol)
+        request = _timed(protocol.decode(body, headers), headers)
+        return Call(stream=request) if wants_stream(headers) else Call(request, protocol)
     except RequestError as exc:
         return Call(error=exc)
     except Exception:
@@ -57,9 +70,19 @@ def _check_form(body: Body, headers: Mapping[str, str]) -> None:
         raise InvalidRequestError(f"Content-Encoding {quoted(encoding)} is not taken; send the body uncompressed")
 
 
-def begin(predictor: Predictor, calls: list[Call], deadline: float | None = None) -> Pending:
-    """Hand the requests of all calls to the predictor together."""
-    return predictor.begin([call.request for call in calls if call.request is not None], deadline)
+def _timed(request: Request, headers: Mapping[str, str]) -> Request:
+    deadline = deadline_of(headers, request.parameters)
+    if PARAMETER not in request.parameters:
+        return request if deadline is None else replace(request, deadline=deadline)
+    others = {name: value for name, value in request.parameters.items() if name != PARAMETER}
+    return replace(request, deadline=deadline, parameters=others)
+
+
+def begin(predictor: Predictor, calls: list[Call]) -> Pending:
+    """Hand the requests of all calls to the predictor together, each with its own deadline or the default one."""
+    default = time.monotonic() + predictor.config.request_timeout_s
+    requests = [call.request for call in calls if call.request is not None]
+    return predictor.begin([item if item.deadline else replace(item, deadline=default) for item in requests])
 
 
 def answers(calls: list[Call], pending: Pending) -> list[Answer]:
@@ -70,6 +93,8 @@ def answers(calls: list[Call], pending: Pending) -> list[Answer]:
 
 def encode(predictor: Predictor, answer: Answer) -> Reply:
     """Write one answer in the protocol of its request."""
+    if answer.call.reply is not None:
+        return answer.call.reply
     if answer.call.error is not None:
         return error_reply(answer.call.error)
     assert answer.call.protocol is not None and answer.response is not None
@@ -78,3 +103,30 @@ def encode(predictor: Predictor, answer: Answer) -> Reply:
     except Exception:
         logger.exception("a response could not be encoded")
         return error_reply(InternalError())
+
+
+def wants_stream(headers: Mapping[str, str]) -> bool:
+    """Whether the client asks for server-sent events."""
+    return EVENT_STREAM in headers.get("accept", "")
+
+
+def open_stream(predictor: Predictor, request: Request) -> TextStream:
+    """Start generating the answer to a request of one instance; RequestError where it is refused."""
+    deadline = request.deadline or time.monotonic() + predictor.config.request_timeout_s
+    return predictor.stream(request, deadline)
+
+
+def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
+    """The stream as server-sent events: `{"text": ...}` for each piece, then the outputs as a whole.
+
+    An error after the first piece is an event named `error`: its status can no longer be sent.
+    """
+    try:
+        for piece in stream:
+            yield b"data: " + jsonio.dumps({"text": piece}) + b"\n\n"
+    except RequestError as exc:
+        yield b"event: error\ndata: " + error_reply(exc).body + b"\n\n"
+        return
+    if stream.prediction is not None:
+        whole = {name: stream.prediction[name] for name in outputs}
+        yield b"data: " + jsonio.dumps(whole) + b"\n\n"

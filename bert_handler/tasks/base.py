@@ -297,10 +297,12 @@ class Task(ABC):
         if n_rows > limit:
             raise RequestTooLargeError(f"the instance needs {n_rows} sequences; max_queue_rows is {limit}")
 
-    @staticmethod
-    def _check_text(name: str, value: Any) -> None:
+    def _check_text(self, name: str, value: Any) -> None:
         if not isinstance(value, str):
             raise InvalidRequestError(f"{name} must be a string, not {describe(value)}")
+        limit = self.model.config.max_input_chars
+        if len(value) > limit:
+            raise RequestTooLargeError(f"{name} has {len(value)} characters; max_input_chars is {limit}")
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as exc:
