@@ -7,8 +7,6 @@ from typing import List, Optional
 
 import typer
 
-from bert_handler.errors import ConfigError
-
 
 def config(
     archives: List[str] = typer.Argument(..., help="The .mar files, each as PATH or as ROUTE=PATH."),
@@ -28,43 +26,24 @@ def config(
 
     Example: bert-handler config bert=store/BERTSeqClassification.mar --memory 2Gi -o config.properties
     """
-    from bert_handler.packaging import sizing
-    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+    from bert_handler.packaging.pod import pod_settings
 
-    models, comments = {}, []
-    cpus, memory_bytes = sizing.quantity(cpu), int(sizing.quantity(memory))
-    for given in archives:
-        route, _, path = given.rpartition("=")
-        facts = sizing.ModelFacts.of_archive(Path(path))
-        route = route or facts.name
-        if route in models:
-            raise ConfigError(f"two archives for the route {route!r}; give them names: ROUTE=PATH")
-        # Several models share the pod evenly.
-        share = len(archives)
-        room = sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES
-        plan = sizing.plan_workers(facts.weight_bytes, cpus / share, (memory_bytes - room) // share + room, workers)
-        comments.append(f"{route}: {plan.reason}")
-        if plan.workers > 1:
-            comments.append(
-                f"{route}: set BERT_HANDLER_THREADS={plan.threads} in the pod, so that they share its cores"
-            )
-        models[route] = RegisteredModel(
-            facts.archive,
-            facts.version,
-            plan.workers,
-            batch_size,
-            max_batch_delay,
-            response_timeout,
-            startup_timeout or sizing.startup_s(facts.weight_bytes),
-        )
-    settings = TorchServeSettings(
-        models,
-        model_store,
+    settings = pod_settings(
+        archives,
+        cpu,
+        memory,
+        workers=workers,
+        startup_timeout_s=startup_timeout,
+        registration={
+            "batch_size": batch_size,
+            "max_batch_delay_ms": max_batch_delay,
+            "response_timeout_s": response_timeout,
+        },
+        model_store=model_store,
         token_authorization=token_auth,
         job_queue_size=queue_size,
-        comments=tuple(comments),
     )
-    for comment in comments:
+    for comment in settings.comments:
         typer.echo(comment, err=True)
     if output is None:
         typer.echo(settings.text(), nl=False)

@@ -34,6 +34,7 @@ class Service:
     model: route that probes ask for readiness (TorchServe alone; the KServe host knows its own).
     cpu, memory: requests and limits alike, since a throttled model misses every deadline.
     startup_s: until the model must be ready.  timeout_s: for one request.
+    revision: of the files on the volume; pods are replaced when it changes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Service:
     logger_url: str | None = None
     explainer: bool = False
     service_account: str | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         _choose("host", self.host, ("torchserve", "kserve"))
@@ -150,9 +152,14 @@ def scaling(service: Service) -> dict[str, Any]:
         found["canaryTrafficPercent"] = service.canary_percent
     if service.logger_url:
         found["logger"] = {"mode": "all", "url": service.logger_url}
+    annotations = {}
     if service.autoscaling == "knative":
         # Knative gives a revision ten minutes by default, and gives up silently after them.
-        found["annotations"] = {"serving.knative.dev/progress-deadline": f"{max(600, 2 * service.startup_s)}s"}
+        annotations["serving.knative.dev/progress-deadline"] = f"{max(600, 2 * service.startup_s)}s"
+    if service.revision:
+        annotations["bert-handler/revision"] = service.revision
+    if annotations:
+        found["annotations"] = annotations
     if service.service_account:
         found["serviceAccountName"] = service.service_account
     return found

@@ -1,0 +1,136 @@
+"""`bert-handler deploy` and `undeploy`: an archive to a cluster, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from bert_handler.errors import ConfigError
+
+NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
+NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
+POD = typer.Option(..., help="A running pod that mounts the volume, for instance model-store-pod.")
+CONTAINER = typer.Option(None, help="Its container, for instance model-store; default: the first.")
+CONTEXT = typer.Option(None, help="Context of kubectl's configuration; default: the current one.")
+MOUNT = typer.Option("/pv", help="Where that pod mounts the volume.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Print the commands and run none.")
+
+
+def deploy(
+    archive: Path = typer.Argument(..., help="The .mar to serve."),
+    name: str = NAME,
+    namespace: str = NAMESPACE,
+    pod: str = POD,
+    container: Optional[str] = CONTAINER,
+    context: Optional[str] = CONTEXT,
+    mount: str = MOUNT,
+    claim: Optional[str] = typer.Option(None, help="The volume's claim, for instance task-pv-claim."),
+    manifest: Optional[Path] = typer.Option(None, help="Own manifest; default: made for --claim, --host, --device."),
+    config: Optional[Path] = typer.Option(None, help="Own config.properties; default: made for --cpu and --memory."),
+    route: str = typer.Option("bert", help="Name of the model in the routes."),
+    host: str = typer.Option("torchserve", help="torchserve or kserve."),
+    device: str = typer.Option("cpu", help="cpu or gpu."),
+    cpu: str = typer.Option("1", help="CPU request and limit."),
+    memory: str = typer.Option("2Gi", help="Memory request and limit."),
+    image: Optional[str] = typer.Option(None, help="Image of the runtime."),
+    directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
+    replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
+    timeout: int = typer.Option(900, min=1, help="Seconds to become Ready."),
+    dry_run: bool = DRY_RUN,
+) -> None:
+    """Copy archive and settings to the volume, check them, apply the manifest, wait for Ready.
+
+    A run that failed is finished by the next one.
+
+    Example: bert-handler deploy BERTSeqClassification.mar --name torchserve-bert-v2
+    --claim task-pv-claim --pod model-store-pod --container model-store -n kubeflow-user-example-com
+    """
+    from rich.console import Console
+
+    from bert_handler.artifact import sha256
+    from bert_handler.packaging.deploy import Deployment, Journal
+    from bert_handler.packaging.deploy import deploy as bring
+    from bert_handler.packaging.sizing import ModelFacts
+
+    facts = ModelFacts.of_archive(archive)
+    own = directory or Path(f"deploy-{name}")
+    own.mkdir(parents=True, exist_ok=True)
+    if config is None:
+        config = _made_config(own, route, archive, cpu, memory)
+    if manifest is None:
+        if claim is None:
+            raise ConfigError("give --claim, the volume's claim, or an own --manifest")
+        options = {"host": host, "device": device, "cpu": cpu, "memory": memory, "image": image, "model": route}
+        revision = sha256(archive)[:12] + "-" + sha256(config)[:12]
+        manifest = _made_manifest(own, name, claim, facts.weight_bytes, revision, options)
+    mount = mount.rstrip("/")
+    uploads = {f"{mount}/model-store/{archive.name}": archive, f"{mount}/config/config.properties": config}
+    kubectl = _kubectl(namespace, pod, container, context, dry_run)
+    console = Console(stderr=True)
+    journal = Journal(
+        (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
+    )
+    bring(Deployment(name, uploads, manifest, mount, own, replace), kubectl, journal)
+    _await(name, kubectl, timeout, journal, console)
+    typer.echo(kubectl.run("get", "inferenceservice"), nl=False)
+
+
+def undeploy(
+    name: str = NAME,
+    namespace: str = NAMESPACE,
+    pod: str = POD,
+    container: Optional[str] = CONTAINER,
+    context: Optional[str] = CONTEXT,
+    mount: str = MOUNT,
+    dry_run: bool = DRY_RUN,
+) -> None:
+    """Take back what deploy has put there, and nothing else.
+
+    Example: bert-handler undeploy --name torchserve-bert-v2 --pod model-store-pod -n kubeflow-user-example-com
+    """
+    from bert_handler.packaging.deploy import Journal
+    from bert_handler.packaging.deploy import undeploy as take_back
+
+    kubectl = _kubectl(namespace, pod, container, context, dry_run)
+    journal = Journal((lambda what: None) if dry_run else lambda what: typer.echo(what, err=True))
+    for line in take_back(name, mount.rstrip("/"), kubectl, journal):
+        typer.echo(f"kept {line}" if line.startswith("/") else line)
+
+
+def _kubectl(namespace: str, pod: str, container: Optional[str], context: Optional[str], dry_run: bool) -> Any:
+    from bert_handler.packaging.kubectl import Kubectl
+
+    show = typer.echo if dry_run else (lambda line: None)
+    return Kubectl(namespace, pod, container, context, dry_run, show=show)
+
+
+def _made_config(directory: Path, route: str, archive: Path, cpu: str, memory: str) -> Path:
+    from bert_handler.packaging.pod import pod_settings
+
+    path = directory / "config.properties"
+    path.write_text(pod_settings([f"{route}={archive}"], cpu, memory).text(), encoding="utf-8")
+    return path
+
+
+def _made_manifest(directory: Path, name: str, claim: str, weight_bytes: int, revision: str, options: Any) -> Path:
+    from bert_handler.packaging.manifest import Service, render
+    from bert_handler.packaging.sizing import startup_s
+
+    service = Service(name, f"pvc://{claim}", startup_s=startup_s(weight_bytes), revision=revision, **options)
+    path = directory / f"{name}.yaml"
+    path.write_text(render(service), encoding="utf-8")
+    return path
+
+
+def _await(name: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from bert_handler.packaging.deploy import wait_ready
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=kubectl.dry_run) as progress:
+        task = progress.add_task("waiting for Ready", total=None)
+        with journal.step(f"wait until {name} is Ready"):
+            wait_ready(name, kubectl, timeout, lambda words: progress.update(task, description=words))

@@ -1,0 +1,224 @@
+"""The seed's steps on a cluster: files to the volume, checked; the manifest applied; Ready awaited.
+
+Every step looks first and does only what is missing, so a run that failed is finished by the next.
+Files arrive under another name and are moved when their checksum is right: a pod never sees half an
+archive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+
+from bert_handler.artifact import sha256
+from bert_handler.errors import ConfigError, DeploymentError
+from bert_handler.packaging.kubectl import Kubectl
+from bert_handler.packaging.ledger import FOLDER, Entry, Ledger, ledger_path
+
+POLL_S = 2.0
+
+
+@dataclass
+class Journal:
+    """Names the step at hand, and what is in place when it fails."""
+
+    say: Callable[[str], None]
+    hint: str = "run the same command again to go on"
+    done: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """One step; a failure inside of it says so."""
+        try:
+            yield
+        except DeploymentError as exc:
+            number = len(self.done) + 1
+            place = "; ".join(self.done) or "nothing yet"
+            raise DeploymentError(f"step {number}, {what}, failed: {exc}\nin place: {place}\n{self.hint}") from exc
+        self.done.append(what)
+        self.say(what)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """uploads: local files by their path on the volume.  replace: move foreign files aside.
+
+    directory: takes the ledger's local copy.
+    """
+
+    name: str
+    uploads: Mapping[str, Path]
+    manifest: Path
+    mount: str
+    directory: Path
+    replace: bool = False
+
+
+def deploy(plan: Deployment, kubectl: Kubectl, journal: Journal) -> None:
+    """Bring the files to the volume and the objects to the cluster.  Raises DeploymentError."""
+    store = ledger_path(plan.mount, plan.name)
+    with journal.step(f"look at the volume on {plan.mount}"):
+        present = kubectl.files(plan.mount)
+        ledger = Ledger.read(kubectl, store) if store in present else Ledger(plan.name)
+        missing = _examine(plan, kubectl, ledger, present)
+        objects = _objects(plan.manifest)
+        _examine_objects(kubectl, ledger, objects)
+    with journal.step("make the directories"):
+        _make_directories(plan, kubectl, ledger, present, store)
+    for path in missing:
+        with journal.step(f"copy {plan.uploads[path].name} to {path}"):
+            _bring(kubectl, plan.uploads[path], ledger.files[path], path in present)
+    with journal.step("list the volume"):
+        journal.say("\n".join(kubectl.files(plan.mount)))
+    with journal.step(f"apply {plan.manifest}"):
+        kubectl.run("apply", "-f", str(plan.manifest))
+
+
+def undeploy(name: str, mount: str, kubectl: Kubectl, journal: Journal) -> list[str]:
+    """Take back what `deploy` put there; what was kept, and why.  Raises DeploymentError."""
+    store, kept = ledger_path(mount, name), []
+    with journal.step(f"look at the volume on {mount}"):
+        present = kubectl.files(mount)
+        folder = f"{mount}/{FOLDER}"
+        if store not in present and not kubectl.dry_run:
+            if f"{store}.part" in present:
+                kubectl.execute("rm", "-f", f"{store}.part")
+            _remove_empty(kubectl, [folder], [path for path in present if path != f"{store}.part"])
+            return [f"there is no deployment {name!r} on the volume: nothing to take back"]
+        ledger = Ledger.read(kubectl, store) if store in present else Ledger(name)
+        others = _others(kubectl, mount, present, store)
+    for item in ledger.objects:
+        with journal.step(f"delete {item}"):
+            kubectl.run("delete", item, "--ignore-not-found")
+    for path, entry in ledger.files.items():
+        with journal.step(f"take back {path}"):
+            kept += _take_back(kubectl, path, entry, present, others.get(path))
+    with journal.step("forget the deployment"):
+        _remove_empty(kubectl, [item for item in ledger.directories if item != folder], kubectl.files(mount))
+        kubectl.execute("rm", "-f", store, f"{store}.part")
+        _remove_empty(kubectl, [folder], kubectl.files(mount))
+    return kept
+
+
+def wait_ready(name: str, kubectl: Kubectl, deadline_s: float, report: Callable[[str], None]) -> None:
+    """Poll the InferenceService until it is Ready; DeploymentError with its conditions at the deadline."""
+    end = time.monotonic() + deadline_s
+    while True:
+        service = kubectl.document("get", "inferenceservice", name, "-o", "json")
+        if kubectl.dry_run:
+            return
+        conditions = ((service or {}).get("status") or {}).get("conditions") or []
+        if any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+            return
+        waiting = "; ".join(_told(item) for item in conditions if item["status"] != "True") or "no status yet"
+        report(waiting)
+        if time.monotonic() > end:
+            raise DeploymentError(f"{name} is not Ready after {deadline_s:g} s: {waiting}")
+        time.sleep(POLL_S)
+
+
+def _examine(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str]) -> list[str]:
+    """Note each upload in the ledger; the paths that are still to be copied."""
+    missing = []
+    for path, source in plan.uploads.items():
+        wanted = sha256(source)
+        found = kubectl.digest(path) if path in present else None
+        entry = ledger.files.get(path)
+        if found == wanted:
+            # Whoever put it there: it is what is needed, and stays when it is not ours.
+            ledger.files.setdefault(path, Entry(path, [wanted], own=False))
+            continue
+        if found is not None and (entry is None or found not in entry.digests or not entry.own):
+            if not plan.replace:
+                raise DeploymentError(f"{path} is there already with other content; --replace keeps it aside")
+            aside = entry.aside if entry and entry.aside else f"{path}.before-{plan.name}"
+            if aside in present:
+                raise DeploymentError(f"{path} was changed by somebody else since; {aside} is kept, compare them")
+            entry = Entry(path, aside=aside)
+        entry = entry or Entry(path)
+        entry.own = True
+        if wanted not in entry.digests:
+            entry.digests.append(wanted)
+        ledger.files[path] = entry
+        missing.append(path)
+    return missing
+
+
+def _examine_objects(kubectl: Kubectl, ledger: Ledger, objects: Sequence[str]) -> None:
+    for item in objects:
+        if item not in ledger.objects and not kubectl.run("get", item, "--ignore-not-found", "-o", "name").strip():
+            ledger.objects.append(item)
+
+
+def _make_directories(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str], store: str) -> None:
+    folder = f"{plan.mount}/{FOLDER}"
+    needed = [*dict.fromkeys(path.rpartition("/")[0] for path in plan.uploads), folder]
+    absent = [directory for directory in needed if directory not in present]
+    ledger.directories += [directory for directory in absent if directory not in ledger.directories]
+    # The ledger first: a directory that it does not list would stay for ever.
+    kubectl.execute("mkdir", "-p", folder)
+    ledger.write(kubectl, store, plan.directory)
+    if absent:
+        kubectl.execute("mkdir", "-p", *absent)
+
+
+def _bring(kubectl: Kubectl, source: Path, entry: Entry, present: bool) -> None:
+    part = f"{entry.path}.part"
+    kubectl.copy(source, part)
+    found = kubectl.digest(part)
+    if found != entry.digests[-1] and not kubectl.dry_run:
+        raise DeploymentError(f"{part} has sha256 {found} on the volume, {entry.digests[-1]} here")
+    if entry.aside and present:
+        kubectl.execute("mv", "-n", entry.path, entry.aside)
+    kubectl.execute("mv", part, entry.path)
+
+
+def _take_back(kubectl: Kubectl, path: str, entry: Entry, present: Sequence[str], user: str | None) -> list[str]:
+    part = f"{path}.part"
+    if entry.own and part in present:
+        kubectl.execute("rm", "-f", part)
+    if not entry.own:
+        return [f"{path}: it was there before"]
+    if user:
+        return [f"{path}: {user} uses it too"]
+    if path in present:
+        if kubectl.digest(path) not in entry.digests:
+            # Either changed since, or never replaced because the deployment failed before.
+            return [f"{path}: its content is not what was deployed"]
+        kubectl.execute("rm", "-f", path)
+    if entry.aside and entry.aside in present:
+        kubectl.execute("mv", "-n", entry.aside, path)
+    return []
+
+
+def _remove_empty(kubectl: Kubectl, directories: Sequence[str], present: Sequence[str]) -> None:
+    for directory in directories:
+        if directory in present and not any(path.startswith(f"{directory}/") for path in present):
+            kubectl.execute("rmdir", directory)
+
+
+def _others(kubectl: Kubectl, mount: str, present: Sequence[str], store: str) -> dict[str, str]:
+    """Files that other deployments use, with the name of one that does."""
+    folder = f"{mount}/{FOLDER}/"
+    ledgers = [path for path in present if path.startswith(folder) and path.endswith(".json") and path != store]
+    return {path: other.name for other in (Ledger.read(kubectl, item) for item in ledgers) for path in other.files}
+
+
+def _objects(manifest: Path) -> list[str]:
+    """KIND/NAME of each object of a manifest."""
+    import yaml
+
+    try:
+        items: list[Any] = [item for item in yaml.safe_load_all(manifest.read_text(encoding="utf-8")) if item]
+        return [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in items]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as exc:
+        raise ConfigError(f"{manifest} is no manifest: {exc}") from exc
+
+
+def _told(condition: Mapping[str, Any]) -> str:
+    words = [condition["type"], condition.get("reason", ""), condition.get("message", "")]
+    return " ".join(str(word) for word in words if word)

@@ -1,0 +1,50 @@
+"""The settings of a pod that serves some archives on TorchServe within its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bert_handler.errors import ConfigError
+from bert_handler.packaging import sizing
+from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+
+
+def pod_settings(
+    archives: Sequence[str],
+    cpu: str = "1",
+    memory: str = "2Gi",
+    *,
+    workers: int | None = None,
+    startup_timeout_s: int | None = None,
+    registration: dict[str, Any] | None = None,
+    **settings: Any,
+) -> TorchServeSettings:
+    """Register archives, each PATH or ROUTE=PATH, with the workers that fit; comments say why.
+
+    cpu, memory: limits of the pod, shared evenly by the models.  registration: fields of every
+    RegisteredModel.  settings: of TorchServeSettings.  Raises ConfigError where a model does not fit.
+    """
+    models: dict[str, RegisteredModel] = {}
+    comments = []
+    n_models, overhead = len(archives), sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES
+    cpus = sizing.quantity(cpu) / n_models
+    memory_bytes = (int(sizing.quantity(memory)) - overhead) // n_models + overhead
+    for given in archives:
+        route, _, path = given.rpartition("=")
+        facts = sizing.ModelFacts.of_archive(Path(path))
+        route = route or facts.name
+        if route in models:
+            raise ConfigError(f"two archives for the route {route!r}; give them names: ROUTE=PATH")
+        plan = sizing.plan_workers(facts.weight_bytes, cpus, memory_bytes, workers)
+        comments.append(f"{route}: {plan.reason}")
+        if plan.workers > 1:
+            comments.append(
+                f"{route}: set BERT_HANDLER_THREADS={plan.threads} in the pod, so that they share its cores"
+            )
+        timeout_s = startup_timeout_s or sizing.startup_s(facts.weight_bytes)
+        models[route] = RegisteredModel(
+            facts.archive, facts.version, plan.workers, startup_timeout_s=timeout_s, **(registration or {})
+        )
+    return TorchServeSettings(models, comments=tuple(comments), **settings)

@@ -1,0 +1,255 @@
+"""deploy and undeploy against a stand-in kubectl that fails at every step in every way."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from bert_handler.cli import main
+from bert_handler.packaging import deploy as steps
+from bert_handler.packaging import kubectl
+from tests import kubectl_standin
+
+NAME = "torchserve-bert-v2"
+WHERE = ["--name", NAME, "-n", "models", "--pod", "model-store-pod", "--container", "model-store"]
+FILES = {"config/config.properties", "model-store/bert.mar", f".bert-handler/{NAME}.json"}
+MODES = ("before", "after", "half")
+
+
+class Cluster:
+    """The stand-in's state, and the two commands on it."""
+
+    def __init__(self, home, monkeypatch):
+        self.home, self.monkeypatch = home, monkeypatch
+        self.volume = home / "volume"
+        self.volume.mkdir(parents=True)
+        self.archive = home / "bert.mar"
+        self.write_archive("one")
+        monkeypatch.setenv("KUBECTL_STANDIN", str(home))
+
+    def write_archive(self, content):
+        with zipfile.ZipFile(self.archive, "w") as mar:
+            mar.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "m", "modelVersion": "1.0"}}')
+            mar.writestr("model.safetensors", content)
+
+    def deploy(self, *words, fail=""):
+        return self._run(
+            "deploy", str(self.archive), "--claim", "c", "--directory", str(self.home / "own"), *words, fail=fail
+        )
+
+    def undeploy(self, *words, fail=""):
+        return self._run("undeploy", *words, fail=fail)
+
+    def _run(self, *words, fail):
+        (self.home / "log").unlink(missing_ok=True)
+        self.monkeypatch.setenv("KUBECTL_STANDIN_FAIL", fail)
+        return main([words[0], *words[1:], *WHERE])
+
+    @property
+    def log(self):
+        path = self.home / "log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def objects(self):
+        path = self.home / "objects.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def tree(self):
+        return {path.relative_to(self.volume).as_posix() for path in self.volume.rglob("*") if path.is_file()}
+
+    def folders(self):
+        return {path.relative_to(self.volume).as_posix() for path in self.volume.rglob("*") if path.is_dir()}
+
+    def check_deployed(self):
+        assert self.tree() == FILES
+        assert (self.volume / "model-store/bert.mar").read_bytes() == self.archive.read_bytes()
+        assert {name: known["applied"] for name, known in self.objects.items()} == {f"inferenceservice/{NAME}": 1}
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A cluster behind a stand-in that runs in this process: some tests run thousands of commands."""
+    monkeypatch.setattr(kubectl.subprocess, "run", run_here)
+    monkeypatch.setattr(steps, "POLL_S", 0.0)
+    return Cluster(tmp_path / "cluster", monkeypatch)
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A cluster behind a stand-in on the PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    command = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(kubectl_standin.__file__)} "$@"\n'
+    (programs / "kubectl").write_text(command)
+    (programs / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setattr(steps, "POLL_S", 0.0)
+    return Cluster(tmp_path / "cluster", monkeypatch)
+
+
+def run_here(line, **options):
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            kubectl_standin.main(line[1:])
+    except SystemExit as exc:
+        if isinstance(exc.code, str):
+            err.write(exc.code)
+        status = 1 if isinstance(exc.code, str) else exc.code or 0
+    return subprocess.CompletedProcess(line, status, out.getvalue(), err.getvalue())
+
+
+def test_one_command_deploys_and_one_takes_back(program, capsys):
+    cluster = program
+    assert cluster.deploy() == 0, capsys.readouterr().err
+    cluster.check_deployed()
+    said = capsys.readouterr()
+    assert "READY" in said.out
+    assert "/pv/model-store/bert.mar" in said.err
+    assert cluster.undeploy() == 0
+    assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), set(), {})
+
+
+def test_second_run_changes_nothing(cluster):
+    cluster.deploy()
+    assert cluster.deploy() == 0
+    cluster.check_deployed()
+    copied = [words for words in cluster.log if words[0] == "cp"]
+    assert [words[2] for words in copied] == [f"model-store-pod:/pv/.bert-handler/{NAME}.json.part"]
+
+
+def test_after_any_failure_the_next_run_finishes(cluster, capsys, tmp_path, monkeypatch):
+    cluster.deploy()
+    commands = cluster.log
+    for number, words in enumerate(commands, 1):
+        for mode in MODES:
+            if mode == "half" and words[0] != "cp":
+                continue
+            fresh = Cluster(tmp_path / f"{number}{mode}", monkeypatch)
+            capsys.readouterr()
+            assert fresh.deploy(fail=f"{number}:{mode}") == 1
+            said = capsys.readouterr().err
+            assert "connection lost" in said
+            if number < len(commands):
+                assert "in place: " in said
+                assert "run the same command again" in said
+            assert fresh.deploy() == 0, capsys.readouterr().err
+            fresh.check_deployed()
+            assert fresh.undeploy() == 0
+            assert (fresh.tree(), fresh.folders(), fresh.objects) == (set(), set(), {})
+
+
+def test_after_any_failure_undeploy_finishes_too(cluster, tmp_path, monkeypatch):
+    cluster.deploy()
+    cluster.undeploy()
+    for number in range(1, len(cluster.log) + 1):
+        for mode in ("before", "after"):
+            fresh = Cluster(tmp_path / f"{number}{mode}", monkeypatch)
+            fresh.deploy()
+            assert fresh.undeploy(fail=f"{number}:{mode}") == 1
+            assert fresh.undeploy() == 0
+            assert (fresh.tree(), fresh.folders(), fresh.objects) == (set(), set(), {})
+
+
+def test_failed_deployment_can_be_taken_back(cluster, tmp_path, monkeypatch):
+    cluster.deploy()
+    for number in range(1, len(cluster.log) + 1):
+        fresh = Cluster(tmp_path / f"back{number}", monkeypatch)
+        fresh.deploy(fail=f"{number}:after")
+        assert fresh.undeploy() == 0
+        assert (fresh.tree(), fresh.objects) == (set(), {})
+
+
+def test_new_archive_replaces_the_old_one_and_the_pods(cluster):
+    cluster.deploy()
+    cluster.write_archive("two")
+    assert cluster.deploy() == 0
+    assert cluster.tree() == FILES
+    assert (cluster.volume / "model-store/bert.mar").read_bytes() == cluster.archive.read_bytes()
+    assert cluster.objects[f"inferenceservice/{NAME}"]["applied"] == 2
+
+
+def test_foreign_file_is_kept(cluster, capsys):
+    foreign = cluster.volume / "config" / "config.properties"
+    foreign.parent.mkdir()
+    foreign.write_text("other=1\n")
+    assert cluster.deploy() == 1
+    assert "/pv/config/config.properties is there already with other content" in capsys.readouterr().err
+    assert cluster.tree() == {"config/config.properties"}
+
+    for fail in [f"{number}:after" for number in range(1, 16)]:
+        cluster.deploy("--replace", fail=fail)
+        cluster.undeploy()
+        assert (cluster.tree(), foreign.read_text()) == ({"config/config.properties"}, "other=1\n")
+
+    assert cluster.deploy("--replace") == 0
+    assert cluster.tree() == {*FILES, f"config/config.properties.before-{NAME}"}
+    assert cluster.undeploy() == 0
+    assert (cluster.tree(), foreign.read_text()) == ({"config/config.properties"}, "other=1\n")
+
+
+def test_file_that_lay_there_already_stays(cluster, capsys):
+    placed = cluster.volume / "model-store" / "bert.mar"
+    placed.parent.mkdir()
+    placed.write_bytes(cluster.archive.read_bytes())
+    assert cluster.deploy() == 0
+    assert not any("bert.mar.part" in word for words in cluster.log for word in words)
+    assert cluster.undeploy() == 0
+    assert cluster.tree() == {"model-store/bert.mar"}
+    assert "kept /pv/model-store/bert.mar: it was there before" in capsys.readouterr().out
+
+
+def test_file_that_was_changed_since_stays(cluster, capsys):
+    cluster.deploy()
+    changed = cluster.volume / "config" / "config.properties"
+    changed.write_text("edited=1\n")
+    assert cluster.undeploy() == 0
+    assert cluster.tree() == {"config/config.properties"}
+    assert "its content is not what was deployed" in capsys.readouterr().out
+
+
+def test_service_that_was_there_stays(cluster):
+    cluster.home.joinpath("objects.json").write_text(
+        json.dumps({f"inferenceservice/{NAME}": {"polls": 0, "applied": 0, "spec": {}}})
+    )
+    assert cluster.deploy() == 0
+    assert cluster.undeploy() == 0
+    assert list(cluster.objects) == [f"inferenceservice/{NAME}"]
+
+
+def test_nothing_to_take_back(cluster, capsys):
+    assert cluster.undeploy() == 0
+    assert "nothing to take back" in capsys.readouterr().out
+
+
+def test_dry_run_prints_exactly_the_commands(program, capsys):
+    cluster = program
+    assert cluster.deploy("--dry-run") == 0
+    printed = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
+    assert (cluster.log, cluster.tree()) == ([], set())
+    assert cluster.deploy() == 0
+    waited = ["get", "inferenceservice", NAME, "-o", "json", "-n", "models"]
+    ran = [words for index, words in enumerate(cluster.log) if words != waited or cluster.log[index - 1] != waited]
+    assert printed == ran
+
+
+def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatch):
+    monkeypatch.setenv("KUBECTL_STANDIN_NEVER_READY", "1")
+    assert cluster.deploy("--timeout", "1") == 1
+    said = capsys.readouterr().err
+    assert f"{NAME} is not Ready after 1 s: Ready RevisionMissing" in said
+    assert "apply" in said.split("in place: ")[1]
+
+
+def test_missing_kubectl_is_an_error(program, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert program.deploy() == 1
+    assert "kubectl cannot be run" in capsys.readouterr().err
