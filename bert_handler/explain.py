@@ -1,0 +1,229 @@
+"""Which words made the model decide as it did: Captum's methods behind the same requests as predictions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bert_handler.errors import (
+    ConfigError,
+    DeadlineError,
+    InternalError,
+    InvalidRequestError,
+    QueueFullError,
+    RequestError,
+    RequestTooLargeError,
+    UnservableError,
+)
+from bert_handler.explanations.clock import Clock, OutOfTimeError
+from bert_handler.explanations.document import document
+from bert_handler.explanations.job import Job
+from bert_handler.explanations.methods import FeatureAblation, Method
+from bert_handler.explanations.options import (
+    FEATURE_ABLATION,
+    INPUT_X_GRADIENT,
+    INTEGRATED_GRADIENTS,
+    LAYER_GRADIENT_X_ACTIVATION,
+    MAX_TARGETS,
+    Options,
+    split,
+)
+from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
+from bert_handler.tasks.base import EncodedExample, RowOutputs
+
+if TYPE_CHECKING:
+    from bert_handler.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+OUTPUT = OutputSpec("explanation", "BYTES")
+OUTPUTS = {OUTPUT.name: OUTPUT}
+
+MAX_STEP_TOKENS = {"cpu": 256, "cuda": 16384}
+"""Padded tokens of one forward: on a CPU few, since predictions wait that long for a core."""
+
+
+class Explainer:
+    """Explains what a predictor answers, one instance at a time, after the predictions that wait."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._task = predictor.task
+        self._methods: dict[str, Method] = {}
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        kind = predictor.engine.device.partition(":")[0]
+        self._step_tokens = MAX_STEP_TOKENS.get(kind, 16384)
+        config = predictor.config
+        self._has_gradients = predictor.engine.supports_gradients and config.quantization == "none"
+
+    def submit(self, request: Request) -> Future[Response]:
+        """Queue a request behind the other explanations.
+
+        Raises QueueFullError when `max_explanations` instances wait already.
+        """
+        n, limit = len(request.instances), self._predictor.config.max_explanations
+        with self._lock:
+            if self._waiting and self._waiting + n > limit:
+                raise QueueFullError(f"{self._waiting} explanations wait already; max_explanations is {limit}", 2)
+            self._waiting += n
+        future = self._executor.submit(self.respond, request, time.monotonic())
+        future.add_done_callback(lambda _: self._leave(n))
+        return future
+
+    def respond(self, request: Request, started: float | None = None) -> Response:
+        """Explain all instances of a request; a refused one is a Failure in its place.
+
+        started: time.monotonic() from which deadlines count, default now.
+        """
+        started = time.monotonic() if started is None else started
+        try:
+            self._check(request)
+            own, parameters = split(request.parameters)
+            base = self._task.parse_parameters(parameters, self._predictor.config.parameters)
+            Options.parse(own)
+        except RequestError as exc:
+            failures = [Failure(exc)] * max(1, len(request.instances))
+            return Response(request, failures, (OUTPUT.name,))
+        answers: list[Prediction | Failure] = []
+        for index, instance in enumerate(request.instances):
+            answers.append(self._guarded(instance, own, base, (started, len(request.instances) - index)))
+        return Response(request, answers, (OUTPUT.name,))
+
+    def close(self) -> None:
+        """Drop what waits and end the thread."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _leave(self, n: int) -> None:
+        with self._lock:
+            self._waiting -= n
+
+    def _check(self, request: Request) -> None:
+        if not self._predictor.config.captum_explanation:
+            raise UnservableError("explanations are switched off for this model (captum_explanation: false)")
+        limit = self._predictor.config.max_instances
+        if len(request.instances) > limit:
+            raise RequestTooLargeError(f"the request has {len(request.instances)} instances; max_instances is {limit}")
+        for name in request.outputs or ():
+            if name != OUTPUT.name:
+                raise InvalidRequestError(f"explanations have one output, {OUTPUT.name!r}, not {name!r}")
+
+    def _guarded(
+        self,
+        instance: Instance,
+        own: Mapping[str, Any],
+        base: Mapping[str, Any],
+        time_left: tuple[float, int],
+    ) -> Prediction | Failure:
+        try:
+            if isinstance(instance, Mapping):
+                more, instance = split(instance)
+                own = {**own, **more}
+            return self._explain(instance, Options.parse(own), base, time_left)
+        except RequestError as exc:
+            return Failure(exc)
+        except ConfigError as exc:
+            return Failure(UnservableError(str(exc)))
+        except OutOfTimeError:
+            return Failure(DeadlineError("the deadline passed before anything was explained"))
+        except Exception:
+            logger.exception("an instance could not be explained")
+            return Failure(InternalError())
+
+    def _explain(
+        self, instance: Instance, options: Options, base: Mapping[str, Any], time_left: tuple[float, int]
+    ) -> Prediction:
+        started, n_left = time_left
+        deadline = None if options.deadline_ms is None else started + options.deadline_ms / 1000
+        clock = Clock(deadline, self._predictions_wait)
+        clock.check()
+        name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
+        method = self._method(name)
+        encoded = self._encode(instance, base)
+        rows = self._forward(encoded)
+        references = self._references(options, base)
+        decision = self._task.decision(encoded, rows, options.targets, references)
+        job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
+        shared = clock.share(n_left)
+        targets = decision.targets[:MAX_TARGETS]
+        n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
+        explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
+        cut = any(not item.complete for found in explained for item in found.attributions)
+        if cut and options.on_deadline == "error":
+            raise DeadlineError(f"deadline_ms={options.deadline_ms} passed before the explanation was complete")
+        common: dict[str, Any] = {"method": name, "baseline": job.options.baseline, "truncated": encoded.truncated}
+        if len(targets) < len(decision.targets):
+            common["targets_left_out"] = len(decision.targets) - len(targets)
+        content = document(decision, explained, common, self._task.segments)
+        return Prediction({OUTPUT.name: content}, encoded.n_tokens, encoded.truncated)
+
+    def _predictions_wait(self) -> bool:
+        return len(self._predictor.scheduler) > 0
+
+    def _encode(self, instance: Instance, base: Mapping[str, Any]) -> EncodedExample:
+        found = self._task.encode([self._task.parse(instance, base)], offsets=True)[0]
+        if isinstance(found, RequestError):
+            raise found
+        return found
+
+    def _forward(self, encoded: EncodedExample) -> list[RowOutputs]:
+        outcomes = self._predictor.scheduler.submit(encoded.rows).result()
+        rows: list[RowOutputs] = []
+        for outcome in outcomes:
+            if isinstance(outcome, RequestError):
+                raise outcome
+            rows.append(outcome)
+        return rows
+
+    def _references(self, options: Options, base: Mapping[str, Any]) -> list[Prediction]:
+        if not self._task.targets_are_texts:
+            return []
+        for target in options.targets:
+            if not isinstance(target, str):
+                raise InvalidRequestError("target must be a text, or a list of texts")
+        found = [self._encode(str(target), base) for target in options.targets]
+        return [self._task.predict(item, self._forward(item)) for item in found]
+
+    def _baseline(self, options: Options, method: str) -> str:
+        mask_id = self._task.model.tokenizer.spec.mask_id
+        if options.baseline == "mask" and mask_id is None:
+            raise UnservableError("this model has no mask token; choose baseline: pad, zero or text")
+        # Without gradients the model itself reads the baseline; it has seen masks in sentences, never pads.
+        default = "mask" if method == FEATURE_ABLATION and mask_id is not None else "pad"
+        return options.baseline or default
+
+    def _method(self, name: str) -> Method:
+        with self._lock:
+            if not self._methods:
+                self._methods = self._load()
+        if name not in self._methods:
+            raise UnservableError(
+                f"method={name!r} needs gradients, which engine={self._predictor.engine.name!r}"
+                f" (quantization: {self._predictor.config.quantization}) has not; use {FEATURE_ABLATION}"
+            )
+        return self._methods[name]
+
+    def _load(self) -> dict[str, Method]:
+        engine = self._predictor.engine
+        ablation: dict[str, Method] = {FEATURE_ABLATION: FeatureAblation(self._task, engine, self._step_tokens)}
+        if not self._has_gradients:
+            return ablation
+        from bert_handler.engines.torch_engine import TorchEngine
+        from bert_handler.explanations import gradients
+
+        gradients.require_captum()
+        if not isinstance(engine, TorchEngine):
+            raise ConfigError(f"engine={engine.name!r} has gradients but no torch graph")
+        arguments = gradients.Twin(engine.graph), engine.transfer.device, self._step_tokens
+        return {
+            **ablation,
+            INTEGRATED_GRADIENTS: gradients.IntegratedGradients(*arguments),
+            INPUT_X_GRADIENT: gradients.InputXGradient(*arguments),
+            LAYER_GRADIENT_X_ACTIVATION: gradients.LayerGradientXActivation(*arguments),
+        }

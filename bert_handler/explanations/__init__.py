@@ -1,0 +1,1 @@
+"""Explanations of predictions: options, words, methods, and the page to look at them."""

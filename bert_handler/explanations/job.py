@@ -1,0 +1,78 @@
+"""The explanation of one encoded instance: its targets, their rows, and the way back to words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.decisions import Probe, Target
+from bert_handler.explanations.clock import Clock
+from bert_handler.explanations.document import Explained, Part
+from bert_handler.explanations.methods import Method, Question
+from bert_handler.explanations.options import Options
+from bert_handler.explanations.words import Word, per_word, places, words_of
+from bert_handler.schema import IntArray
+from bert_handler.tasks.base import EncodedExample, Task
+
+
+class Job:
+    """The explanation of one encoded instance, target by target."""
+
+    def __init__(self, encoded: EncodedExample, options: Options, method: Method, task: Task) -> None:
+        self._encoded = encoded
+        self.options = options
+        self._method = method
+        self._task = task
+        # The sequence and the window of each row.
+        self._home = [(sequence, kept) for sequence in encoded.sequences for kept in sequence.windows]
+
+    def explain(self, target: Target, clock: Clock, n_left: int) -> Explained:
+        """Attribute every part of a target; `n_left` probes share what is left of the time."""
+        first = next(iter(target.parts.values()))[0]
+        sequence = self._home[first.row][0]
+        words = words_of(sequence, self._texts(first.row), self._task.model.tokenizer)
+        parts = {}
+        for name, probes in target.parts.items():
+            tokens = np.zeros(sequence.n_tokens, dtype=np.float32)
+            attributions = []
+            # The windows' deltas add up.
+            options = replace(self.options, tolerance=self.options.tolerance / len(probes))
+            for probe in probes:
+                found = self._method.attribute(self._question(probe, words), options, clock.share(n_left))
+                tokens[self._home[probe.row][1]] += found.tokens
+                attributions.append(found)
+                n_left -= 1
+            parts[name] = Part(per_word(words, tokens), attributions)
+        return Explained(target, words, parts)
+
+    def _texts(self, row: int) -> Sequence[str]:
+        if self._encoded.example.tokens is not None:
+            return ()
+        index = [id(sequence) for sequence in self._encoded.sequences].index(id(self._home[row][0]))
+        text = self._task.texts(self._encoded.example)[index]
+        return (text,) if isinstance(text, str) else text
+
+    def _question(self, probe: Probe, words: Sequence[Word]) -> Question:
+        row = self._encoded.rows[probe.row]
+        own = places(words, self._home[probe.row][1])
+        replaced = np.zeros(row.length, dtype=bool)
+        replaced[np.concatenate([*own, np.empty(0, dtype=np.int64)])] = True
+        return Question(row, probe, self._baseline_ids(row.inputs["input_ids"], replaced), replaced, own)
+
+    def _baseline_ids(self, ids: IntArray, replaced: NDArray[np.bool_]) -> IntArray | None:
+        spec = self._task.model.tokenizer.spec
+        kind = self.options.baseline
+        if kind == "zero":
+            return None
+        filler = spec.mask_id if kind == "mask" and spec.mask_id is not None else spec.pad_id
+        baseline = np.where(replaced, filler, ids)
+        if kind == "text":
+            encoding = self._task.model.tokenizer.backend.encode(
+                str(self.options.baseline_text), add_special_tokens=False
+            )
+            own = np.array(encoding.ids[: int(replaced.sum())], dtype=np.int64)
+            baseline[np.flatnonzero(replaced)[: len(own)]] = own
+        return baseline

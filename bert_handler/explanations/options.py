@@ -1,0 +1,108 @@
+"""What a request for explanations can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from bert_handler import jsonio
+from bert_handler.errors import InvalidRequestError
+from bert_handler.parameters import Parameter, describe
+
+INTEGRATED_GRADIENTS = "integrated_gradients"
+INPUT_X_GRADIENT = "input_x_gradient"
+LAYER_GRADIENT_X_ACTIVATION = "layer_gradient_x_activation"
+FEATURE_ABLATION = "feature_ablation"
+METHODS = (INTEGRATED_GRADIENTS, INPUT_X_GRADIENT, LAYER_GRADIENT_X_ACTIVATION, FEATURE_ABLATION)
+BASELINES = ("pad", "mask", "zero", "text")
+
+MAX_STEPS = 1000
+MAX_TARGETS = 16
+
+Target = Union[str, int]
+
+PARAMETERS = (
+    Parameter("method", str, None, "default: integrated gradients, or ablation without gradients", choices=METHODS),
+    Parameter("baseline", str, None, "what stands for an absent word; default: pad", choices=BASELINES),
+    Parameter("baseline_text", str, None, "the text whose words take the places, with baseline: text"),
+    Parameter("tolerance", float, 0.02, "largest convergence delta with n_steps: auto", minimum=0),
+    Parameter("internal_batch_size", int, None, "sequences of one forward; default: by tokens", 1, 4096),
+    Parameter("deadline_ms", int, None, "time for the answer, queueing included", minimum=1),
+    Parameter("on_deadline", str, "partial", "the best answer so far, or 504", choices=("partial", "error")),
+)
+"""Beside `target` and `n_steps`, which are of more than one kind."""
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+NAMES = frozenset({"target", "n_steps", *_BY_NAME})
+
+
+@dataclass(frozen=True)
+class Options:
+    """One instance's options, checked.  n_steps: None for as many as the tolerance needs."""
+
+    targets: tuple[Target, ...] = ()
+    method: str | None = None
+    baseline: str | None = None
+    baseline_text: str | None = None
+    n_steps: int | None = 50
+    tolerance: float = 0.02
+    internal_batch_size: int | None = None
+    deadline_ms: int | None = None
+    on_deadline: str = "partial"
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Check the explanation's keys of a request or an instance; InvalidRequestError names a wrong one."""
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            if name == "target":
+                values["targets"] = _targets(value)
+            elif name == "n_steps":
+                values[name] = _n_steps(value)
+            elif name in _BY_NAME:
+                values[name] = _parameter(_BY_NAME[name], value)
+        if values.get("baseline_text") is not None:
+            if values.setdefault("baseline", "text") not in ("text", None):
+                raise InvalidRequestError("parameter baseline_text needs baseline: text")
+        elif values.get("baseline") == "text":
+            raise InvalidRequestError("parameter baseline_text is missing; baseline is text")
+        return cls(**values)
+
+
+def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the explanation's keys of a document from all others: (own, others)."""
+    own = {name: value for name, value in document.items() if name in NAMES}
+    return own, {name: value for name, value in document.items() if name not in NAMES}
+
+
+def _parameter(parameter: Parameter, value: Any) -> Any:
+    try:
+        return parameter.parse(value, text=True)
+    except ValueError as exc:
+        raise InvalidRequestError(f"parameter {exc}") from exc
+
+
+def _n_steps(value: Any) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_STEPS:
+        raise InvalidRequestError(f'parameter n_steps must be an integer from 1 to {MAX_STEPS}, or "auto"')
+    return value
+
+
+def _targets(value: Any) -> tuple[Target, ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        # Parameters of V2 are scalars: a list travels as its JSON.
+        try:
+            value = jsonio.loads(value)
+        except ValueError:
+            value = [value]
+    targets = value if isinstance(value, list) else [] if value is None else [value]
+    if len(targets) > MAX_TARGETS:
+        raise InvalidRequestError(f"target has {len(targets)} entries; at most {MAX_TARGETS} are explained")
+    for target in targets:
+        if isinstance(target, bool) or not isinstance(target, (str, int)):
+            raise InvalidRequestError(f"target must be a name, an index, or a list of them, not {describe(target)}")
+    return tuple(targets)
