@@ -25,7 +25,9 @@ from bert_handler.errors import (
     InvalidRequestError,
     RequestError,
     RequestTooLargeError,
+    UnservableError,
 )
+from bert_handler.exported import Exported
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import unknown
@@ -39,6 +41,7 @@ from bert_handler.schema import (
     Response,
     Row,
 )
+from bert_handler.scores import has_nan
 from bert_handler.tasks import task_class
 from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import TextTokenizer
@@ -127,7 +130,9 @@ class Predictor:
         settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
         task = load_task(artifact, settings)
         config = task.model.config
-        chosen = _engine_for(task).load(artifact, task, config, _device(config))
+        exported = Exported.read(artifact.directory)
+        name = config.engine or (exported.engine if exported else "torch")
+        chosen = _engine_for(task, name).load(artifact, task, config, _device(config, name))
         predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
         if config.warmup:
             predictor.self_test()
@@ -222,6 +227,8 @@ class Predictor:
         for outcome in taken:
             if isinstance(outcome, RequestError):
                 return Failure(outcome)
+            if any(has_nan(value) for value in outcome.values()):
+                return Failure(UnservableError("the model's output for this instance is not a number (NaN)"))
             rows.append(outcome)
         try:
             return self.task.predict(slot, rows)
@@ -347,10 +354,10 @@ def _identity(artifact: Artifact, config: HandlerConfig) -> Identity:
     return Identity(config.model_name or artifact.directory.name)
 
 
-def _device(config: HandlerConfig) -> str:
+def _device(config: HandlerConfig, engine: str) -> str:
     if config.device is not None:
         return config.device
-    if (config.engine or "torch") != "torch":
+    if engine != "torch":
         return "cpu"
     import torch
 

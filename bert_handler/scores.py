@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,3 +19,8 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logistic function, float32 in and out, without overflow for large negative logits."""
     exponents = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + exponents), exponents / (1 + exponents)).astype(np.float32)
+
+
+def has_nan(values: NDArray[Any]) -> bool:
+    """Whether an output has a NaN: such an instance is refused, since no label or score of it means anything."""
+    return values.dtype.kind == "f" and bool(np.isnan(values).any())
