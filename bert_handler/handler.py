@@ -13,14 +13,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ts.handler_utils.utils import send_intermediate_predict_response
 from ts.torch_handler.base_handler import BaseHandler
 
 from bert_handler import jsonio, serving
 from bert_handler.artifact import Artifact, verify
-from bert_handler.errors import InvalidRequestError
+from bert_handler.errors import InvalidRequestError, RequestError
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
-from bert_handler.schema import Identity, Reply
+from bert_handler.schema import Identity, Reply, Request
 from bert_handler.serving import Answer, Call
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         """Load the model of the unpacked archive and answer the task's sample once."""
         properties = context.system_properties
         directory = Path(properties["model_dir"])
-        verify(directory)
+        verify(directory, compiled=True)
         model = (context.manifest or {}).get("model", {})
         identity = Identity(str(model.get("modelName", directory.name)), str(model.get("modelVersion", "1.0")))
         gpu = properties.get("gpu_id")
@@ -67,7 +68,8 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
 
     def inference(self, data: list[Call], *args: Any, **kwargs: Any) -> list[Answer]:
         """Predict all instances of all rows together."""
-        return serving.answers(data, serving.begin(self.predictor, data))
+        answers = serving.answers(data, serving.begin(self.predictor, data))
+        return [self._finished(answer, index) for index, answer in enumerate(answers)]
 
     def postprocess(self, data: list[Answer]) -> list[Any]:
         """Encode each answer and set its row's status, content type and headers."""
@@ -96,6 +98,27 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             return serving.decode(_body(row), headers)
         except InvalidRequestError as exc:
             return Call(error=exc)
+
+    def _finished(self, answer: Answer, index: int) -> Answer:
+        if answer.call.explain is not None:
+            return serving.explained(self.predictor, answer.call)
+        return answer if answer.call.stream is None else self._streamed(answer.call.stream, index)
+
+    def _streamed(self, request: Request, index: int) -> Answer:
+        """Send all events but the last as intermediate responses; the last one is the row's answer."""
+        outputs = tuple(request.outputs or self.predictor.outputs)
+        event = b""
+        try:
+            with serving.open_stream(self.predictor, request) as stream:
+                self.context.set_response_content_type(index, serving.EVENT_STREAM)
+                row = {index: self.context.get_request_id(index)}
+                for following in serving.events(stream, outputs):
+                    if event:
+                        send_intermediate_predict_response({index: event}, row, "event", 200, self.context)
+                    event = following
+        except RequestError as exc:
+            return Answer(Call(error=exc))
+        return Answer(Call(reply=Reply(event, content_type=serving.EVENT_STREAM)))
 
     def _headers(self, index: int) -> dict[str, str]:
         headers = self.context.get_all_request_header(index)

@@ -50,12 +50,23 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             call, pending = self._begin(body, headers, protocol)
         else:
             call, pending = await asyncio.to_thread(self._begin, body, headers, protocol)
+        if call.explain is not None:
+            return await self._explained(call)
         try:
             # A cancelled caller, or one whose time is over, takes its rows out of the queue with it.
             await asyncio.wait_for(asyncio.wrap_future(pending.future), remaining_s(pending.deadline))
         except asyncio.TimeoutError:
             return error_reply(DeadlineError("the deadline passed before the answer was computed"))
         return serving.encode(self.predictor, serving.answers([call], pending)[0])
+
+    async def _explained(self, call: serving.Call) -> Reply:
+        """Answer behind the other explanations: they have a queue and a thread of their own."""
+        assert call.explain is not None
+        try:
+            response = await asyncio.wrap_future(self.predictor.explainer.submit(call.explain))
+        except RequestError as exc:
+            return error_reply(exc)
+        return serving.encode(self.predictor, Answer(call, response))
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it."""

@@ -1,18 +1,18 @@
 """The HTTP routes of the KServe host: the Open Inference Protocol, V1, and TorchServe's own.
 
 They are put before the SDK's routes of the same paths: those refuse requests that clients send
-(FACTS: shapes of -1, bare strings, missing content types) and parse each body twice.
+(shapes of -1, bare strings, missing content types) and parse each body twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping
-from typing import Any, Callable, Optional
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import bert_handler
@@ -20,6 +20,7 @@ from bert_handler import jsonio
 from bert_handler.errors import ModelNotFoundError, NotReadyError, RequestError, RequestTooLargeError, SlowBodyError
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
+from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
 DEFAULT_BODY_BYTES = 32 * 2**20
 BODY_TIMEOUT_S = 60
@@ -27,6 +28,9 @@ WATCH_AFTER_S = 0.05
 """Most answers are there sooner than it pays to look whether the client still is."""
 EXTENSIONS = ["binary_tensor_data"]
 _JSON = "application/json"
+_STREAM = {"content-type": EVENT_STREAM, "cache-control": "no-cache"}
+
+Events = AsyncIterator[bytes]
 
 
 class ServedModel(Interface):
@@ -64,6 +68,11 @@ class Routes:
             ("POST", "/v1/models/{name}:predict", self._infer(None)),
             ("POST", "/predictions/{name}", self._infer(None)),
             ("POST", "/predictions/{name}/{version}", self._infer(None)),
+            ("POST", "/v2/models/{name}/explain", self._infer(V2_REST, explain=True)),
+            ("POST", "/v2/models/{name}/versions/{version}/explain", self._infer(V2_REST, explain=True)),
+            ("POST", "/v1/models/{name}:explain", self._infer(None, explain=True)),
+            ("POST", "/explanations/{name}", self._infer(None, explain=True)),
+            ("POST", "/explanations/{name}/{version}", self._infer(None, explain=True)),
             ("GET", "/v2", self.server_metadata),
             ("GET", "/v2/", self.server_metadata),
             ("GET", "/v2/health/live", self.live),
@@ -109,11 +118,17 @@ class Routes:
             raise NotReadyError(f"model {name!r} is not ready")
         return _json({"name": name, "ready": True})
 
-    def _infer(self, protocol: Protocol | None) -> Endpoint:
+    def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Endpoint:
         async def infer(request: Request) -> Response:
             model = await self._model(request)
             body = await self._body(request)
-            return _response(await _watched(request, model.reply(body, dict(request.headers), protocol)))
+            headers = dict(request.headers)
+            if explain:
+                headers[EXPLAIN_HEADER] = "True"
+            elif wants_stream(headers):
+                opened = await model.stream(body, headers, protocol)
+                return _response(opened) if isinstance(opened, Reply) else StreamingResponse(opened, 200, _STREAM)
+            return _response(await _watched(request, model.reply(body, headers, protocol)))
 
         return infer
 

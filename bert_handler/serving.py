@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from bert_handler import jsonio
 from bert_handler.deadlines import PARAMETER, deadline_of
 from bert_handler.errors import InternalError, InvalidRequestError, RequestError
+from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
 from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
@@ -19,6 +20,8 @@ from bert_handler.schema import Reply, Request, Response
 logger = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
+EXPLAIN_HEADER = "explain"
+"""TorchServe's own mark, `True`, of a request on its route for explanations; every host here sets it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Call:
 
     reply: set where the host has the answer already.
     stream: the request, instead of `request`, where the client wants its text as it is generated.
+    explain: the request, instead of `request`, where it asks for explanations.
     """
 
     request: Request | None = None
@@ -34,6 +38,7 @@ class Call:
     error: RequestError | None = None
     reply: Reply | None = None
     stream: Request | None = None
+    explain: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
         if protocol is None:
             protocol, body = detect(body, headers)
         request = _timed(protocol.decode(body, headers), headers)
+        if headers.get(EXPLAIN_HEADER) == "True":
+            return Call(protocol=protocol, explain=request)
         return Call(stream=request) if wants_stream(headers) else Call(request, protocol)
     except RequestError as exc:
         return Call(error=exc)
@@ -91,6 +98,12 @@ def answers(calls: list[Call], pending: Pending) -> list[Answer]:
     return [Answer(call, None if call.request is None else next(responses)) for call in calls]
 
 
+def explained(predictor: Predictor, call: Call) -> Answer:
+    """Answer a request for explanations on this thread."""
+    assert call.explain is not None
+    return Answer(call, predictor.explainer.respond(call.explain))
+
+
 def encode(predictor: Predictor, answer: Answer) -> Reply:
     """Write one answer in the protocol of its request."""
     if answer.call.reply is not None:
@@ -99,7 +112,8 @@ def encode(predictor: Predictor, answer: Answer) -> Reply:
         return error_reply(answer.call.error)
     assert answer.call.protocol is not None and answer.response is not None
     try:
-        return answer.call.protocol.encode(answer.response, predictor.identity, predictor.outputs)
+        specs = predictor.outputs if answer.call.explain is None else EXPLANATION_OUTPUTS
+        return answer.call.protocol.encode(answer.response, predictor.identity, specs)
     except Exception:
         logger.exception("a response could not be encoded")
         return error_reply(InternalError())

@@ -15,11 +15,14 @@ from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
+from bert_handler.routes import Events
 from bert_handler.schema import Reply
+from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER
 
 logger = logging.getLogger(__name__)
 
 FORWARDED = (
+    "accept",
     "content-type",
     "inference-header-content-length",
     PROTOCOL_HEADER,
@@ -47,8 +50,10 @@ class TorchServe:
         self._limits = limits
         self._client: httpx.AsyncClient | None = None
 
-    async def infer(self, model: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Forward one body as it is."""
+    async def infer(
+        self, model: str, body: bytes, headers: Mapping[str, str], *, stream: bool = False
+    ) -> httpx.Response:
+        """Forward one body as it is; with `stream`, the response is returned before its body."""
         own = {name: headers[name] for name in FORWARDED if name in headers}
         if own.get("content-type", FORM).startswith(FORM):
             # curl's default, for any body: TorchServe would take it apart as a form.
@@ -56,7 +61,9 @@ class TorchServe:
         own.update(self._token("inference"))
         left = remaining_s(deadline_of(headers, {}))
         timeout = self._timeout if left is None else httpx.Timeout(left, connect=min(left, 2))
-        return await self._http().post(f"/predictions/{model}", content=body, headers=own, timeout=timeout)
+        path = f"/explanations/{model}" if headers.get(EXPLAIN_HEADER) == "True" else f"/predictions/{model}"
+        request = self._http().build_request("POST", path, content=body, headers=own, timeout=timeout)
+        return await self._http().send(request, stream=stream)
 
     async def describe(self, model: str) -> Mapping[str, Any]:
         """V2 metadata of a model, from the handler itself, through the inference API."""
@@ -122,13 +129,25 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             if protocol is not None:
                 headers = {**headers, PROTOCOL_HEADER: protocol.name}
             return _reply(await self.server.infer(self.name, body, headers))
-        except httpx.TimeoutException:
-            return error_reply(DeadlineError("TorchServe did not answer in time"))
         except httpx.HTTPError as exc:
             logger.warning("TorchServe at %s: %s", self.server.url, type(exc).__name__)
-            return error_reply(NotReadyError("TorchServe is not reachable; try again"))
+            return error_reply(_unreachable(exc))
         except RequestError as exc:
             return error_reply(exc)
+
+    async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
+        """Forward one body and pass the events on as they come, or the refusal."""
+        if protocol is not None:
+            headers = {**headers, PROTOCOL_HEADER: protocol.name}
+        try:
+            response = await self.server.infer(self.name, body, headers, stream=True)
+        except (httpx.HTTPError, RequestError) as exc:
+            return error_reply(exc if isinstance(exc, RequestError) else _unreachable(exc))
+        if response.headers.get("content-type") == EVENT_STREAM:
+            return _passed_on(response)
+        await response.aread()
+        await response.aclose()
+        return _reply(response)
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata, as the handler behind TorchServe states it."""
@@ -147,6 +166,20 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 def front_models(server: TorchServe, name: str | None) -> Sequence[FrontModel]:
     """The models to stand in front of: the named one, else all that TorchServe has."""
     return [FrontModel(item, server) for item in ([name] if name else server.models())]
+
+
+async def _passed_on(response: httpx.Response) -> Events:
+    try:
+        async for chunk in response.aiter_raw():
+            yield chunk
+    finally:
+        await response.aclose()
+
+
+def _unreachable(exc: httpx.HTTPError) -> RequestError:
+    if isinstance(exc, httpx.TimeoutException):
+        return DeadlineError("TorchServe did not answer in time")
+    return NotReadyError("TorchServe is not reachable; try again")
 
 
 def _reply(response: httpx.Response) -> Reply:

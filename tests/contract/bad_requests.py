@@ -1668,7 +1668,12 @@ RAW = [
         400,
         "the body is not JSON: more than 100 lists or objects are within each other",
     ),
-    (b'{"a":' * 101 + b"1" + b"}" * 101, "", 400, "the body is not JSON: more than 100 lists or objects are within each other"),
+    (
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        "",
+        400,
+        "the body is not JSON: more than 100 lists or objects are within each other",
+    ),
     (b"[" * 2000, "application/json", 400, "the body is not JSON: line 1, column 1026"),
     (b"\x1f\x8b\x08\x00\x00", "application/gzip", 400, "the body is not UTF-8 (byte 1)"),
     (b"\x00\x01\xff", "application/octet-stream", 400, "the body is not UTF-8 (byte 2)"),

@@ -101,7 +101,9 @@ ANSWERED = [
     Body(
         "tokens",
         v2(
-            tensor([101, 1037, 10634, 1010, 12532, 3238, 6752, 1997, 1037, 2143, 1012, 102], [1, 12], "INT64", "input_ids"),
+            tensor(
+                [101, 1037, 10634, 1010, 12532, 3238, 6752, 1997, 1037, 2143, 1012, 102], [1, 12], "INT64", "input_ids"
+            ),
             tensor([1] * 12, [1, 12], "INT64", "attention_mask"),
         ),
         outputs=said([1], NO),
@@ -115,9 +117,7 @@ ANSWERED = [
         outputs=said([], NO),
     ),
     Body("predict asked for", v2(tensor([GOOD], [1]), outputs=[{"name": "predict"}]), outputs=said([1], YES)),
-    Body(
-        "two labels", v2(tensor([GOOD], [1]), parameters={"top_k": 2}), outputs={"predict": ([1, 2], [YES, NO])}
-    ),
+    Body("two labels", v2(tensor([GOOD], [1]), parameters={"top_k": 2}), outputs={"predict": ([1, 2], [YES, NO])}),
     Body("an empty text", v2(tensor(["", GOOD], [2]), outputs=[{"name": "predict"}])),
     Body("no instances", v2(tensor([], [0])), outputs=said([0])),
     _binary_body("binary", GOOD.encode(), BAD.encode(), outputs=said([2], YES, NO)),
@@ -134,7 +134,9 @@ REFUSED = [
     Body("a key with a typo", {"inputs": [tensor(GOOD)], "output": []}, 400, error="did you mean 'outputs'?"),
     Body("no name", v2({"shape": [1], "datatype": "BYTES", "data": [GOOD]}), 400, error="inputs[0].name"),
     Body("no datatype", v2({"name": "text", "shape": [1], "data": [GOOD]}), 400, error="inputs[0].datatype is missing"),
-    Body("no shape", v2({"name": "text", "datatype": "BYTES", "data": [GOOD]}), 400, error="inputs[0].shape is missing"),
+    Body(
+        "no shape", v2({"name": "text", "datatype": "BYTES", "data": [GOOD]}), 400, error="inputs[0].shape is missing"
+    ),
     Body("no data", v2({"name": "text", "shape": [1], "datatype": "BYTES"}), 400, error="inputs[0].data is missing"),
     Body("unknown datatype", v2(tensor([GOOD], [1], "STRING")), 400, error="inputs[0].datatype: unknown datatype"),
     Body("shape against data", v2(tensor([GOOD], [2])), 400, error="inputs[0].shape [2] does not fit"),
@@ -142,8 +144,12 @@ REFUSED = [
     Body("numbers as BYTES", v2(tensor([1], [1])), 400, error="inputs[0].data must hold strings"),
     Body("floats as tokens", v2(tensor([1.5], [1, 1], "INT64", "input_ids")), 400, error="does not hold INT64"),
     Body("a wrong token tensor", v2(tensor([1], [1, 1], "INT64", "input_idz")), 400, error="did you mean 'input_ids'?"),
-    Body("a token beyond the vocabulary", v2(tensor([99999], [1, 1], "INT64", "input_ids")), 400, error="between 0 and"),
-    Body("an unknown output", v2(tensor([GOOD], [1]), outputs=[{"name": "scores"}]), 400, error="did you mean 'score'?"),
+    Body(
+        "a token beyond the vocabulary", v2(tensor([99999], [1, 1], "INT64", "input_ids")), 400, error="between 0 and"
+    ),
+    Body(
+        "an unknown output", v2(tensor([GOOD], [1]), outputs=[{"name": "scores"}]), 400, error="did you mean 'score'?"
+    ),
     Body("an unknown parameter", v2(tensor([GOOD], [1]), parameters={"topk": 2}), 400, error="did you mean 'top_k'?"),
     Body("a parameter out of range", v2(tensor([GOOD], [1]), parameters={"top_k": 0}), 400, error="at least 1"),
     Body("an unknown field", v2(tensor(['{"txt": "a"}'], [1])), 400, error="did you mean 'text'?"),
