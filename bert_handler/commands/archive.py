@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, List, Optional
 
 import typer
 
@@ -15,6 +16,13 @@ def archive(
     export_path: Path = typer.Option(Path(), help="Directory that takes NAME.mar."),
     setup_config: Optional[Path] = typer.Option(None, help="setup_config.json; default: the model directory's."),
     index_to_name: Optional[Path] = typer.Option(None, help="index_to_name.json; default: the model directory's."),
+    engine: Optional[str] = typer.Option(None, help="torch, onnx, openvino, or auto: the fastest that is right."),
+    quantization: str = typer.Option("none", help="none or int8 (onnx; needs --calibration)."),
+    calibration: Optional[Path] = typer.Option(
+        None, help="Texts or JSON instances, one a line, to check and measure on."
+    ),
+    engine_only: bool = typer.Option(False, "--engine-only", help="Leave out the weights that only torch reads."),
+    sign: Optional[Path] = typer.Option(None, help="Private key of `keygen` to sign the archive with."),
     force: bool = typer.Option(False, "--force", "-f", help="Replace an existing archive."),
 ) -> None:
     """Build a .mar that runs on TorchServe and on KServe; the same input gives the same bytes.
@@ -30,6 +38,34 @@ def archive(
         export_path,
         setup_config=setup_config,
         index_to_name=index_to_name,
+        signing_key=sign,
         force=force,
+        engine=engine,
+        quantization=quantization,
+        calibration=None if calibration is None else _instances(calibration),
+        engine_only=engine_only,
     )
+    if built.measured:
+        _show(built.measured)
     typer.echo(f"path    {built.path}\nsize    {built.size}\nsha256  {built.sha256}")
+
+
+def _instances(path: Path) -> List[Any]:
+    from bert_handler.errors import ConfigError
+    from bert_handler.protocols.base import element
+
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist")
+    return [element(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _show(measured: Sequence[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("engine", "weights", "difference", "same answers", "seq/s", "lone ms", "result")
+    for row in measured:
+        numbers = (f"{row.difference:.1e}", f"{row.agreement:.1%}", f"{row.rate:.0f}", f"{row.latency_ms:.1f}")
+        result = "chosen" if row.chosen else row.problem
+        table.add_row(row.engine, row.quantization, *(numbers if row.rate else ("",) * 4), result)
+    Console().print(table)

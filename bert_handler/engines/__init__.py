@@ -8,7 +8,11 @@ from bert_handler.engines.base import Engine
 from bert_handler.errors import ConfigError
 from bert_handler.parameters import unknown
 
-ENGINES = {"torch": "bert_handler.engines.torch_engine:TorchEngine"}
+ENGINES = {
+    "torch": "bert_handler.engines.torch_engine:TorchEngine",
+    "onnx": "bert_handler.engines.onnx_engine:OnnxEngine",
+    "openvino": "bert_handler.engines.openvino_engine:OpenVinoEngine",
+}
 
 
 def engine_class(name: str) -> type[Engine]:

@@ -14,20 +14,26 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bert_handler
 from bert_handler import jsonio
 from bert_handler.artifact import CHECKSUMS, MANIFEST, Artifact, sha256
 from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
 from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
 from bert_handler.predictor import load_task
+from bert_handler.schema import Instance
+from bert_handler.signing import sign
 from bert_handler.tasks.base import Task
 from bert_handler.tokenization import TOKENIZER, TOKENIZER_SPEC
+
+if TYPE_CHECKING:
+    from bert_handler.packaging.engine_choice import Measured
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CREATED_ON = "01/01/1980 00:00:00"
@@ -43,17 +49,18 @@ class Handler(TransformerHandler):
 MODEL_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".yaml", ".jinja"}
 LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt"}
 NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "cli.py", "__main__.py"}
-RESERVED = {"handler.py", "bert_handler", "MAR-INF"}
+RESERVED = {"handler.py", "bert_handler", "MAR-INF", ENGINE_FILE}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Built:
-    """A finished archive: where it is, its size in bytes and its digest."""
+    """A finished archive: where it is, its size in bytes and its digest, and the engines that were measured."""
 
     path: Path
     size: int
     sha256: str
+    measured: Sequence[Measured] = ()
 
 
 def build(
@@ -64,10 +71,19 @@ def build(
     *,
     setup_config: Path | None = None,
     index_to_name: Path | None = None,
+    signing_key: Path | None = None,
     force: bool = False,
+    engine: str | None = None,
+    quantization: str = "none",
+    calibration: Sequence[Instance] | None = None,
+    engine_only: bool = False,
 ) -> Built:
     """Archive a `save_pretrained` directory; the same input gives the same bytes.
 
+    engine: export for it, or with `auto` for the fastest; default: as setup_config.json says, else torch.
+    calibration: texts of the model's own domain, which engines are checked and measured on.
+    engine_only: leave out the weights that only the torch engine reads.
+    `auto` chooses by time, so two runs may choose differently.
     Raises ConfigError when the model, its settings or its labels are not servable, ArchiveError
     when the result would overwrite a file or does not answer its own self-test.
     """
@@ -81,13 +97,18 @@ def build(
         stage = Path(scratch) / "stage"
         stage.mkdir()
         stage_model(model_dir, stage, setup_config, index_to_name)
+        measured = _carry_engine(stage, Path(scratch), engine, quantization, calibration)
+        if engine_only:
+            _leave_out_weights(stage)
         _stage_package(stage)
         _write_manifest(stage, name, version)
         _write_checksums(stage)
+        if signing_key is not None:
+            sign(stage, signing_key)
         _self_test(stage)
         export_path.mkdir(parents=True, exist_ok=True)
         _write_zip(stage, target)
-    return Built(target, target.stat().st_size, sha256(target))
+    return Built(target, target.stat().st_size, sha256(target), measured)
 
 
 def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_to_name: Path | None) -> None:
@@ -104,6 +125,28 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     _write_tokenizer(stage, task)
     if not any(stage.rglob("*.safetensors")):
         _convert_weights(model_dir, stage, task)
+
+
+def _carry_engine(
+    stage: Path, scratch: Path, engine: str | None, quantization: str, calibration: Sequence[Instance] | None
+) -> Sequence[Measured]:
+    # The settings may name an engine whose graph is not there yet, so the task is read without them.
+    settings = read_settings(stage, None, {})
+    engine = engine or settings.pop("engine", None) or "torch"
+    if engine == "torch":
+        return ()
+    from bert_handler.packaging.engine_choice import choose
+
+    settings = {key: value for key, value in settings.items() if key not in {"engine", "quantization"}}
+    task = load_task(Artifact.of_directory(stage), settings)
+    return choose(stage, task, engine, quantization, calibration, scratch / "engines")
+
+
+def _leave_out_weights(stage: Path) -> None:
+    if not (stage / ENGINE_FILE).is_file():
+        raise ConfigError("--engine-only needs an exported engine; add --engine onnx, openvino or auto")
+    for path in stage.rglob("*.safetensors*"):
+        path.unlink()
 
 
 def _copy_model_files(model_dir: Path, stage: Path) -> None:

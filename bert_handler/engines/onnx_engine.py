@@ -1,0 +1,73 @@
+"""ONNX Runtime on a CPU, on the graph that the archive carries.  Needs neither torch nor transformers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bert_handler.artifact import Artifact
+from bert_handler.config import HandlerConfig
+from bert_handler.cpu import cpu_budget
+from bert_handler.engines.base import Batch, Engine
+from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.exported import Exported
+from bert_handler.tasks.base import Task
+
+try:
+    import onnxruntime
+except ImportError as exc:
+    raise MissingExtraError("onnxruntime", "onnx") from exc
+
+logger = logging.getLogger(__name__)
+
+MAX_SECOND_SESSION_BYTES = 150 * 2**20
+"""Larger weights are not prepared a second time; they run on one session that has all threads."""
+
+
+class OnnxEngine(Engine):
+    """Two sessions on one memory-mapped file: single-threaded forwards side by side, and one on all cores.
+
+    A session's threads are fixed when it is made, so a deep queue and a lone request need one each.
+    """
+
+    name = "onnx"
+
+    def __init__(self, exported: Exported, narrow: Any, wide: Any) -> None:
+        self._inputs = exported.inputs
+        self._outputs = exported.outputs
+        self._narrow = narrow
+        self._wide = wide
+
+    @classmethod
+    def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> OnnxEngine:
+        if device != "cpu":
+            raise ConfigError(f"device={device!r}: the onnx engine runs on the CPU; use engine: torch on a GPU")
+        exported = Exported.require(artifact.directory, cls.name, task.name, config.quantization)
+        path = artifact.directory / exported.file
+        cores = cpu_budget(config.threads).cores
+        wide = session(path, cores)
+        small = sum(file.stat().st_size for file in path.parent.iterdir()) <= MAX_SECOND_SESSION_BYTES
+        narrow = wide if cores == 1 or not small else session(path, 1)
+        return cls(exported, narrow, wide)
+
+    def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
+        arrays = batch.arrays()
+        chosen = self._wide if threads > 1 else self._narrow
+        outputs = chosen.run(self._outputs, {name: arrays[name] for name in self._inputs})
+        return dict(zip(self._outputs, outputs))
+
+
+def session(path: Path, threads: int) -> Any:
+    """Load a graph for a number of threads, which sleep where there is nothing to do."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # A spinning thread takes its quota away from the tokenizer, the event loop and other containers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It would remember a layout for every shape that it has ever seen.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

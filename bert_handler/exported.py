@@ -1,0 +1,66 @@
+"""What an archive says of the engine files that it carries: engine.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from bert_handler import jsonio
+from bert_handler.errors import ConfigError
+
+ENGINE_FILE = "engine.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One exported graph.
+
+    engine: who runs it.  file: the graph, relative to the model's directory.
+    task: the mode whose head is in the graph.  quantization: none or int8.
+    inputs, outputs: names in the graph's order.  weights_sha256: of the files it was exported from.
+    """
+
+    engine: str
+    file: str
+    task: str
+    quantization: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    weights_sha256: str
+
+    @classmethod
+    def read(cls, directory: Path) -> Exported | None:
+        """Read engine.json; None where the directory carries no exported graph."""
+        path = directory / ENGINE_FILE
+        if not path.is_file():
+            return None
+        content = jsonio.loads(path.read_bytes())
+        if not isinstance(content, dict) or set(content) != {item.name for item in fields(cls)}:
+            raise ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
+        return cls(**content)
+
+    @classmethod
+    def require(cls, directory: Path, engine: str, task: str, quantization: str) -> Exported:
+        """The graph for an engine and a task; ConfigError says how to get it where it is not there."""
+        exported = cls.read(directory)
+        if exported is None or exported.engine != engine:
+            carried = "none" if exported is None else f"one for the {exported.engine} engine"
+            raise ConfigError(
+                f"engine={engine!r} runs a graph that the archive carries, and this model carries {carried}; "
+                f"run: bert-handler archive MODEL_DIR --engine {engine} ..."
+            )
+        if exported.task != task:
+            raise ConfigError(
+                f"the exported graph is for mode {exported.task!r}, not {task!r}; archive the model again"
+            )
+        if quantization != "none" and quantization != exported.quantization:
+            raise ConfigError(
+                f"quantization={quantization!r} is set, but the exported graph has {exported.quantization!r}; "
+                f"archive the model with --engine {engine} --quantization {quantization}"
+            )
+        return exported
+
+    def to_json(self) -> bytes:
+        """The content of engine.json."""
+        return jsonio.dumps(asdict(self)) + b"\n"

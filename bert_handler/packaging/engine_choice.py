@@ -1,0 +1,275 @@
+"""Export a model for the engines that are installed, check and measure them, and keep one."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.artifact import Artifact, sha256
+from bert_handler.cpu import cpu_budget
+from bert_handler.engines import engine_class
+from bert_handler.engines.base import Batch, Engine, collate
+from bert_handler.engines.torch_engine import TorchEngine
+from bert_handler.errors import BertHandlerError, ConfigError, RequestError
+from bert_handler.exported import ENGINE_FILE, Exported
+from bert_handler.packaging.export import export, fuse, greatest_difference
+from bert_handler.schema import Instance, Row
+from bert_handler.tasks.base import EncodedExample, Task
+
+TOLERANCE = 1e-4
+AGREEMENT = 0.985
+SAME_DIRECTION = 0.99
+BATCH_TOKENS = 512
+MIN_CALIBRATION = 32
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+TEXTS = (
+    "Yes.",
+    "Where is it?",
+    "The quick brown fox jumps over the lazy dog.",
+    "She has lived in a small town by the sea for more than twenty years, and she would not leave it.",
+    "Results were better than expected; prices, however, rose by 3.5 % in the second quarter of the year.",
+    "On Monday the committee will meet again in order to discuss the proposal that was put forward last week by "
+    "two of its members, who had asked for more time, more money, and above all a clearer idea of what was wanted.",
+)
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One engine on the sample texts.
+
+    difference: of its outputs from torch eager.  agreement: share of equal answers.
+    rate: sequences a second with one forward a core.  latency_ms: median of a lone sequence.
+    problem: why it may not be chosen; empty where it may.
+    """
+
+    engine: str
+    quantization: str
+    difference: float = 0.0
+    agreement: float = 1.0
+    rate: float = 0.0
+    latency_ms: float = 0.0
+    problem: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Encoded instances and their rows in batches of like length."""
+
+    encoded: Sequence[EncodedExample]
+    rows: Sequence[Row]
+    order: Sequence[Sequence[int]]
+    batches: Sequence[Batch]
+
+
+def choose(
+    stage: Path, task: Task, engine: str, quantization: str, calibration: Sequence[Instance] | None, scratch: Path
+) -> list[Measured]:
+    """Put the wanted engine's graph into `stage`, or with `auto` the fastest that answers as torch does.
+
+    calibration: texts or JSON instances of the model's own domain; int8 needs them.
+    Returns what was measured.  Raises ConfigError where the wanted engine cannot answer as torch does.
+    """
+    if task.needs_generation:
+        if engine in {"torch", "auto"}:
+            return [Measured("torch", "none", problem="", chosen=True)]
+        raise ConfigError(f"{task.name} runs on the torch engine only: the exported graphs do not generate")
+    if quantization == "int8" and (calibration is None or len(calibration) < MIN_CALIBRATION):
+        raise ConfigError(
+            f"quantization=int8 is calibrated and checked on texts of your own; give --calibration FILE "
+            f"with at least {MIN_CALIBRATION} lines"
+        )
+    trial = Trial(stage, task, calibration, scratch)
+    results = [trial.measure(name, kind) for name, kind in _candidates(engine, quantization, calibration)]
+    usable = [result for result in results if not result.problem]
+    wanted = [result for result in usable if engine in {result.engine, "auto"} and _fits(result, quantization, engine)]
+    if not wanted:
+        failed = next(result for result in results if result.engine == engine and result.problem)
+        raise ConfigError(f"engine={engine!r} with quantization={failed.quantization!r}: {failed.problem}")
+    best = max(wanted, key=lambda result: result.rate)
+    trial.keep(best)
+    return [Measured(**{**vars(result), "chosen": result is best}) for result in results]
+
+
+def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:
+    if engine != "auto":
+        if engine == "openvino" and quantization == "int8":
+            raise ConfigError("quantization=int8 is made for engine=onnx (and dynamically for torch), not for openvino")
+        return [("torch", "none"), *([(engine, quantization)] if engine != "torch" else [])]
+    every = [("torch", "none"), ("onnx", "none"), ("openvino", "none")]
+    if calibration is not None and len(calibration) >= MIN_CALIBRATION:
+        every.append(("onnx", "int8"))
+    return [(name, kind) for name, kind in every if find_spec(PACKAGES[name])]
+
+
+def _fits(result: Measured, quantization: str, engine: str) -> bool:
+    return result.quantization == quantization or (engine == "auto" and quantization == "none")
+
+
+class Trial:
+    """Exports, loads, checks and times candidates on one set of samples."""
+
+    def __init__(self, stage: Path, task: Task, calibration: Sequence[Instance] | None, scratch: Path) -> None:
+        self._stage = stage
+        self._task = task
+        self._scratch = scratch
+        self._artifact = Artifact.of_directory(stage)
+        self._cores = cpu_budget(task.model.config.threads).cores
+        instances = list(calibration) if calibration else default_instances(task)
+        # Ranges are calibrated on one half and answers are compared on the other.
+        self._samples = samples(task, instances[1::2] if len(instances) >= MIN_CALIBRATION else instances)
+        self._calibration = samples(task, instances[::2])
+        self._torch = TorchEngine.load(self._artifact, task, task.model.config, "cpu")
+        self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
+
+    def measure(self, engine: str, quantization: str) -> Measured:
+        """Check and time one candidate; a failure of its own is its `problem`."""
+        try:
+            loaded = self._torch if engine == "torch" else self._load(engine, quantization)
+            outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
+        except BertHandlerError as exc:
+            return Measured(engine, quantization, problem=str(exc))
+        difference = greatest_difference(self._expected, outputs)
+        agreement = self._agreement(outputs)
+        problem = ""
+        if quantization == "none" and difference > TOLERANCE:
+            problem = f"outputs differ from torch by {difference:.2g}, more than {TOLERANCE:g}"
+        elif agreement < AGREEMENT:
+            problem = f"only {agreement:.1%} of the answers are torch's; {AGREEMENT:.1%} are wanted"
+        return Measured(engine, quantization, difference, agreement, *self._times(loaded), problem)
+
+    def keep(self, result: Measured) -> None:
+        """Copy the files of the chosen candidate into the archive."""
+        if result.engine != "torch":
+            shutil.copytree(self._candidate(result.engine, result.quantization), self._stage, dirs_exist_ok=True)
+
+    def _candidate(self, engine: str, quantization: str) -> Path:
+        return self._scratch / f"{engine}-{quantization}"
+
+    def _load(self, engine: str, quantization: str) -> Engine:
+        directory = self._candidate(engine, quantization)
+        plain = self._scratch / "plain" / "model.onnx"
+        if not plain.is_file():
+            graph = TorchEngine.load(self._artifact, self._task, self._task.model.config, "cpu").graph
+            self._names = export(graph, _traced(self._task, self._samples), plain)
+        inputs, outputs = self._names
+        file = directory / engine / "model.onnx"
+        self._write(engine, quantization, plain, file)
+        weights = sorted(self._stage.rglob("*.safetensors"))
+        digests = " ".join(sha256(path) for path in weights)
+        exported = Exported(engine, f"{engine}/model.onnx", self._task.name, quantization, inputs, outputs, digests)
+        (directory / ENGINE_FILE).write_bytes(exported.to_json())
+        artifact = Artifact(directory, self._artifact.model_config)
+        return engine_class(engine).load(artifact, self._task, self._task.model.config, "cpu")
+
+    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if engine == "openvino":
+            for path in plain.parent.iterdir():
+                shutil.copyfile(path, file.with_name(path.name))
+            return
+        fused = file if quantization == "none" else self._scratch / "fused" / "model.onnx"
+        fuse(plain, fused, self._artifact.model_config)
+        if quantization == "int8":
+            from bert_handler.packaging.quantization import quantize
+
+            quantize(fused, file, [batch.arrays() for batch in self._calibration.batches])
+
+    def _agreement(self, outputs: Sequence[Outputs]) -> float:
+        answers, expected = (self._answers(found) for found in (outputs, self._expected))
+        return statistics.mean(same(left, right) for left, right in zip(answers, expected))
+
+    def _answers(self, outputs: Sequence[Outputs]) -> list[Any]:
+        by_row: dict[int, Outputs] = {}
+        for indices, found in zip(self._samples.order, outputs):
+            for place, index in enumerate(indices):
+                by_row[index] = {name: values[place] for name, values in found.items()}
+        answers, start = [], 0
+        for encoded in self._samples.encoded:
+            rows = [by_row[start + i] for i in range(len(encoded.rows))]
+            answers.append(self._task.decode(encoded, rows)["predict"])
+            start += len(rows)
+        return answers
+
+    def _times(self, engine: Engine) -> tuple[float, float]:
+        repeats = max(1, 200 // len(self._samples.rows))
+        batches = list(self._samples.batches) * repeats
+        with ThreadPoolExecutor(self._cores) as pool:
+            started = time.perf_counter()
+            list(pool.map(lambda batch: engine.forward(batch, 1), batches))
+            rate = len(self._samples.rows) * repeats / (time.perf_counter() - started)
+        lone = [collate([row], {}) for row in self._samples.rows[:20]]
+        seconds = []
+        for batch in lone:
+            started = time.perf_counter()
+            engine.forward(batch, self._cores)
+            seconds.append(time.perf_counter() - started)
+        return rate, 1000 * statistics.median(seconds)
+
+
+def default_instances(task: Task) -> list[Instance]:
+    """The task's sample with texts of different lengths in it."""
+    if isinstance(task.sample, str):
+        return [f"{task.sample} {text}" for text in TEXTS] + [task.sample]
+    assert isinstance(task.sample, Mapping)
+    fields = [name for name in task.fields if isinstance(task.sample.get(name), str)]
+    grown = [{**task.sample, **{fields[-1]: f"{task.sample[fields[-1]]} {text}"}} for text in TEXTS]
+    return [dict(task.sample), *grown]
+
+
+def samples(task: Task, instances: Sequence[Instance]) -> Samples:
+    """Encode instances and batch their rows by length; refused instances are left out."""
+    base = task.model.config.parameters
+    encoded = [item for item in task.encode([task.parse(instance, base) for instance in instances])]
+    good = [item for item in encoded if not isinstance(item, RequestError)]
+    if not good:
+        raise ConfigError("none of the calibration texts can be served; they must be instances of the task")
+    rows = [row for item in good for row in item.rows]
+    order: list[list[int]] = []
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
+        if not order or (len(order[-1]) + 1) * rows[index].length > BATCH_TOKENS:
+            order.append([])
+        order[-1].append(index)
+    batches = [_collate(task, [rows[index] for index in indices]) for indices in order]
+    return Samples(good, rows, order, batches)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two answers say the same: equal but for scores; vectors of one direction."""
+    if isinstance(left, np.ndarray) and left.dtype.kind == "f":
+        norms = float(np.linalg.norm(left) * np.linalg.norm(right))
+        return float(np.dot(left.ravel(), right.ravel())) >= SAME_DIRECTION * norms
+    if isinstance(left, (float, np.floating)):
+        return abs(float(left) - float(right)) <= 0.05 * max(1.0, abs(float(right)))
+    return bool(_without_scores(left) == _without_scores(right))
+
+
+def _without_scores(answer: Any) -> Any:
+    if isinstance(answer, Mapping):
+        return {key: _without_scores(value) for key, value in answer.items() if not isinstance(value, float)}
+    if isinstance(answer, (list, tuple)):
+        return [_without_scores(item) for item in answer]
+    return answer
+
+
+def _traced(task: Task, taken: Samples) -> Batch:
+    # Two rows of different lengths, so that no size is taken for a constant.
+    longest = sorted(taken.rows, key=lambda row: -row.length)
+    return _collate(task, [longest[0], longest[len(longest) // 2]])
+
+
+def _collate(task: Task, rows: Sequence[Row]) -> Batch:
+    spec = task.model.tokenizer.spec
+    return collate(rows, {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id})

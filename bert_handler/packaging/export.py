@@ -1,0 +1,203 @@
+"""Export the graph of a task's model to ONNX, and fuse it for ONNX Runtime.
+
+The graph is the one that the torch engine runs, head included (`engines.torch_engine.Graph`).
+Transformers' eager attention is exported: ONNX Runtime knows how to fuse that, not the SDPA form.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bert_handler.engines.base import Batch
+from bert_handler.engines.torch_engine import Graph
+from bert_handler.errors import ConfigError, MissingExtraError
+
+try:
+    import onnx
+    from onnx import TensorProto
+except ImportError as exc:
+    raise MissingExtraError("onnx", "onnx") from exc
+
+OPSET = 17
+ROW_WISE = ("MatMul", "Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization", "SkipLayerNormalization")
+"""Operators that compute every token on its own."""
+INLINE_BYTES = 1024
+"""Larger weights lie in a file beside the graph, which is memory-mapped."""
+
+
+class _Positional(torch.nn.Module):
+    """The graph with inputs and outputs in a fixed order, as the exporter wants them."""
+
+    def __init__(self, graph: Graph, names: Sequence[str]) -> None:
+        super().__init__()
+        self.graph = graph
+        self.names = names
+
+    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.graph(**dict(zip(self.names, values))).values())
+
+
+def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]]:
+    """Write the graph to `path` with weights beside it; batch: what it is traced with, at least two rows.
+
+    Returns the names of its inputs and outputs.  Raises ConfigError where the model cannot be exported.
+    """
+    inputs = {name: torch.from_numpy(array.copy()) for name, array in batch.arrays().items()}
+    _use_eager_attention(graph.model)
+    with torch.inference_mode():
+        outputs = list(graph(**inputs))
+    axes = {name: {0: "batch", 1: f"{name}_length"} for name in inputs}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # The tracing exporter: its operators are those that the fusions know, and it needs no further package.
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _Positional(graph, list(inputs)).eval(),
+                tuple(inputs.values()),
+                str(path),
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes={**axes, **{name: {0: "batch"} for name in outputs}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as exc:
+        raise ConfigError(f"{type(graph.model).__name__} cannot be exported to ONNX: {exc}") from exc
+    model = onnx.load(path)
+    # The exporter leaves out inputs that the model does not read.
+    read = [item.name for item in model.graph.input]
+    save(model, path)
+    return read, outputs
+
+
+def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> None:
+    """Write the graph with attention, normalization and activations fused for ONNX Runtime."""
+    try:
+        from onnxruntime.transformers.fusion_options import FusionOptions
+        from onnxruntime.transformers.optimizer import optimize_model
+    except ImportError as exc:
+        raise MissingExtraError("onnxruntime", "onnx") from exc
+    options = FusionOptions("bert")
+    # The short form takes the mask for padding at the right; clients may mask any token.
+    options.use_raw_attention_mask(True)
+    heads = int(model_config.get("num_attention_heads") or model_config.get("n_heads") or 0)
+    size = int(model_config.get("hidden_size") or model_config.get("dim") or 0)
+    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("onnxruntime.transformers", "fusion_", "onnx_model")):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    optimizer = optimize_model(str(source), "bert", heads, size, opt_level=0, optimization_options=options)
+    compute_first_token_alone(optimizer.model)
+    optimizer.topological_sort()
+    model = optimizer.model
+    if not any(item.domain == "com.microsoft" for item in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    save(model, path)
+
+
+def compute_first_token_alone(model: Any) -> None:
+    """Where a head reads one token only, compute only that token after the last attention.
+
+    The Gather that picks the token moves up through operators that compute every token on its own;
+    an eighth of a six-layer classifier's work is saved, and no output changes.
+    """
+    graph = model.graph
+    constants = {item.name for item in graph.initializer}
+    for gather in [node for node in graph.node if node.op_type == "Gather" and _attribute(node, "axis") == 1]:
+        region = _row_wise_region(graph, gather, constants)
+        if not region:
+            continue
+        produced = {node.output[0] for node in region}
+        position = f"{gather.output[0]}_position"
+        graph.initializer.append(onnx.helper.make_tensor(position, TensorProto.INT64, [1], [0]))
+        picked: dict[str, str] = {}
+        for node in region:
+            for i, name in enumerate(node.input):
+                if name and name not in constants and name not in produced:
+                    if name not in picked:
+                        picked[name] = f"{name}_first"
+                        graph.node.append(onnx.helper.make_node("Gather", [name, position], [picked[name]], axis=1))
+                    node.input[i] = picked[name]
+
+
+def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
+    """Nodes above a Gather of token 0 that compute every token on its own and feed nothing else."""
+    constant_values = {item.name: item for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constant_values[node.output[0]] = _attribute(node, "value")
+    index = constant_values.get(gather.input[1])
+    if index is None or onnx.numpy_helper.to_array(index).tolist() != 0:
+        return []
+    users: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node.output[0])
+    ends = {item.name for item in graph.output}
+    region: dict[str, Any] = {}
+    grown = True
+    while grown:
+        grown = False
+        wanted = {gather.input[0]}.union(*(node.input for node in region.values())) if region else {gather.input[0]}
+        for node in graph.node:
+            name = node.output[0] if node.output else ""
+            inside = {*region, gather.output[0]}
+            if (
+                name in wanted
+                and name not in region
+                and name not in ends
+                and node.op_type in ROW_WISE
+                and set(users.get(name, ())) <= inside
+                and (node.op_type != "MatMul" or node.input[1] in constants)
+            ):
+                region[name] = node
+                grown = True
+    return list(region.values())
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a graph and, beside it, one file with its weights; the same model gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = path.with_name(f"{path.name}.data")
+    weights.unlink(missing_ok=True)
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=weights.name,
+        size_threshold=INLINE_BYTES,
+    )
+
+
+def greatest_difference(
+    expected: Sequence[Mapping[str, NDArray[Any]]], actual: Sequence[Mapping[str, NDArray[Any]]]
+) -> float:
+    """The greatest absolute difference of two engines' outputs, relative where values exceed 1."""
+    worst = 0.0
+    for left, right in zip(expected, actual):
+        for name, values in left.items():
+            scale = np.maximum(1.0, np.abs(values))
+            worst = max(worst, float(np.max(np.abs(values - right[name]) / scale, initial=0.0)))
+    return worst
+
+
+def _use_eager_attention(model: Any) -> None:
+    if hasattr(model, "set_attn_implementation"):
+        model.set_attn_implementation("eager")
+
+
+def _attribute(node: Any, name: str) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return onnx.helper.get_attribute_value(attribute)
+    return None
