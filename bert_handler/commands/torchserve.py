@@ -10,7 +10,7 @@ import typer
 
 
 def torchserve(
-    target: Path = typer.Argument(..., help="Model directory or .mar."),
+    target: Path = typer.Argument(..., help="Model directory, .mar, or a pod's tree with config/ and model-store/."),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     inference_port: int = typer.Option(8085, help="Port of inference and management."),
@@ -25,15 +25,27 @@ def torchserve(
 ) -> int:
     """Write config.properties and run TorchServe until Ctrl-C.
 
+    A pod's tree, as deploy makes it, runs with its own config.properties; only addresses and ports are set anew.
+
     Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
     """
     from bert_handler.artifact import Artifact
-    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
     with tempfile.TemporaryDirectory(prefix="bert_handler_torchserve_") as scratch:
         directory = (work_dir or Path(scratch)).resolve()
         directory.mkdir(parents=True, exist_ok=True)
+        pod_config = target / "config" / "config.properties"
+        if pod_config.is_file():
+            ports = {
+                "inference": inference_port,
+                "metrics": metrics_port,
+                "grpc_inference": grpc_inference_port,
+                "grpc_management": grpc_management_port,
+            }
+            store = (target / "model-store").resolve()
+            return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive = _archive(target, name, directory).resolve()
         identity = Artifact.open(archive).identity
         assert identity is not None

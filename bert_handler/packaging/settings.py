@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bert_handler import jsonio
 
@@ -88,6 +89,47 @@ class TorchServeSettings:
         }
         notes = "".join(f"# {comment}\n" for comment in self.comments)
         return notes + "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+@dataclass(frozen=True)
+class WrittenSettings:
+    """A config.properties written before, with some of its properties changed for this machine."""
+
+    properties: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path, host: str, ports: Mapping[str, int], model_store: Path) -> WrittenSettings:
+        """Read a pod's settings and move them to local addresses.
+
+        ports: by `inference`, `metrics`, `grpc_inference` and `grpc_management`.
+        """
+        return cls(
+            {
+                **parse_properties(path.read_text(encoding="utf-8")),
+                "inference_address": f"http://{host}:{ports['inference']}",
+                "management_address": f"http://{host}:{ports['inference']}",
+                "metrics_address": f"http://{host}:{ports['metrics']}",
+                "grpc_inference_address": host,
+                "grpc_management_address": host,
+                "grpc_inference_port": str(ports["grpc_inference"]),
+                "grpc_management_port": str(ports["grpc_management"]),
+                "model_store": str(model_store),
+            }
+        )
+
+    @property
+    def model_store(self) -> str:
+        """Where the archives lie."""
+        return self.properties["model_store"]
+
+    @property
+    def token_authorization(self) -> bool:
+        """Whether callers need a key; TorchServe's own default is yes."""
+        return self.properties.get("disable_token_authorization") != "true"
+
+    def text(self) -> str:
+        """The content of config.properties."""
+        return "".join(f"{key}={value}\n" for key, value in self.properties.items())
 
 
 def parse_properties(text: str) -> dict[str, str]:

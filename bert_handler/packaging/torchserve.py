@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.packaging.settings import TorchServeSettings
+from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings
 
 CONFIG = "config.properties"
 KEY_FILE = "key_file.json"
 
 
-def run(settings: TorchServeSettings, work_dir: Path) -> int:
+def run(settings: TorchServeSettings | WrittenSettings, work_dir: Path) -> int:
     """Run TorchServe until it ends or SIGTERM / SIGINT arrives; its exit code.
 
     work_dir: takes config.properties, the logs, and the key file where authorization is on.
@@ -34,7 +34,7 @@ def run(settings: TorchServeSettings, work_dir: Path) -> int:
     return process.wait()
 
 
-def start(settings: TorchServeSettings, work_dir: Path, **options: Any) -> subprocess.Popen[Any]:
+def start(settings: TorchServeSettings | WrittenSettings, work_dir: Path, **options: Any) -> subprocess.Popen[Any]:
     """Start the Java frontend itself, so that the returned process is the server."""
     java = _java()
     frontend = _frontend()
