@@ -17,6 +17,7 @@ from bert_handler.commands.config import config
 from bert_handler.commands.demo_model import demo_model
 from bert_handler.commands.deploy import deploy, undeploy
 from bert_handler.commands.doctor import doctor
+from bert_handler.commands.explain import explain
 from bert_handler.commands.infer import infer
 from bert_handler.commands.manifest import manifest
 from bert_handler.commands.predict import predict
@@ -24,7 +25,7 @@ from bert_handler.commands.serve import serve
 from bert_handler.commands.torchserve import torchserve
 from bert_handler.errors import BertHandlerError
 
-COMMANDS = (archive, serve, torchserve, predict, infer, config, manifest, deploy, undeploy, demo_model, doctor)
+COMMANDS = (archive, serve, torchserve, predict, explain, infer, config, manifest, deploy, undeploy, demo_model, doctor)
 
 app = typer.Typer(
     name="bert-handler",

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bert_handler.errors import (
@@ -46,6 +46,19 @@ OUTPUTS = {OUTPUT.name: OUTPUT}
 
 MAX_STEP_TOKENS = {"cpu": 256, "cuda": 16384}
 """Padded tokens of one forward: on a CPU few, since predictions wait that long for a core."""
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a request has left.  started, limit: time.monotonic() of its arrival, and when its caller gives up."""
+
+    started: float
+    limit: float | None
+    n_instances: int
+
+    def deadline(self, options: Options) -> float | None:
+        own = None if options.deadline_ms is None else self.started + options.deadline_ms / 1000
+        return min((item for item in (own, self.limit) if item is not None), default=None)
 
 
 class Explainer:
@@ -93,7 +106,8 @@ class Explainer:
             return Response(request, failures, (OUTPUT.name,))
         answers: list[Prediction | Failure] = []
         for index, instance in enumerate(request.instances):
-            answers.append(self._guarded(instance, own, base, (started, len(request.instances) - index)))
+            left = _Left(started, request.deadline, len(request.instances) - index)
+            answers.append(self._guarded(instance, own, base, left))
         return Response(request, answers, (OUTPUT.name,))
 
     def close(self) -> None:
@@ -119,13 +133,13 @@ class Explainer:
         instance: Instance,
         own: Mapping[str, Any],
         base: Mapping[str, Any],
-        time_left: tuple[float, int],
+        left: _Left,
     ) -> Prediction | Failure:
         try:
             if isinstance(instance, Mapping):
                 more, instance = split(instance)
                 own = {**own, **more}
-            return self._explain(instance, Options.parse(own), base, time_left)
+            return self._explain(instance, Options.parse(own), base, left)
         except RequestError as exc:
             return Failure(exc)
         except ConfigError as exc:
@@ -136,12 +150,8 @@ class Explainer:
             logger.exception("an instance could not be explained")
             return Failure(InternalError())
 
-    def _explain(
-        self, instance: Instance, options: Options, base: Mapping[str, Any], time_left: tuple[float, int]
-    ) -> Prediction:
-        started, n_left = time_left
-        deadline = None if options.deadline_ms is None else started + options.deadline_ms / 1000
-        clock = Clock(deadline, self._predictions_wait)
+    def _explain(self, instance: Instance, options: Options, base: Mapping[str, Any], left: _Left) -> Prediction:
+        clock = Clock(left.deadline(options), self._predictions_wait)
         clock.check()
         name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
         method = self._method(name)
@@ -150,7 +160,7 @@ class Explainer:
         references = self._references(options, base)
         decision = self._task.decision(encoded, rows, options.targets, references)
         job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
-        shared = clock.share(n_left)
+        shared = clock.share(left.n_instances)
         targets = decision.targets[:MAX_TARGETS]
         n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
         explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]

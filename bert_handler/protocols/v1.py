@@ -39,7 +39,8 @@ class V1(Protocol):
         error = failed(response)
         if error is not None:
             return error
-        answer: dict[str, Any] = {"predictions": [plain(item, response.outputs) for item in response.predictions]}
+        name = "explanations" if response.outputs == ("explanation",) else "predictions"
+        answer: dict[str, Any] = {name: [plain(item, response.outputs) for item in response.predictions]}
         notes = truncation_notes(response)
         if notes:
             answer["parameters"] = notes

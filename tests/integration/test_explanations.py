@@ -1,0 +1,177 @@
+"""Explanations on real servers: the same answer on every route and host, and predictions that do not wait."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from bert_handler.packaging.demo_model import assemble
+from tests.servers import front_server, kserve_server, torchserve_server, wait_until
+
+pytestmark = [pytest.mark.slow]
+
+GOOD, BAD = "A warm, funny and beautifully acted film.", "Two hours of noise without a single idea."
+PARAMETERS = {"n_steps": 10, "target": "Accepted"}
+V2 = {
+    "id": "7",
+    "parameters": PARAMETERS,
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": [GOOD, BAD]}],
+}
+V1 = {"instances": [GOOD, {"text": BAD}], "parameters": PARAMETERS}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("demo")
+    assemble(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def expected(demo):
+    from bert_handler import Predictor
+
+    return [found.content for found in Predictor.load(demo, device="cpu").explain([GOOD, BAD], **PARAMETERS)]
+
+
+@pytest.fixture(scope="module")
+def kserve(demo):
+    with kserve_server(demo, name="bert", BERT_HANDLER_DEVICE="cpu") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def torchserve(demo):
+    with torchserve_server(demo, "--batch-size", "4", "--max-batch-delay", "300", name="bert") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def front(torchserve):
+    with front_server(torchserve.url, name="bert") as server:
+        wait_until(server, lambda: server.get("/v2/models/bert/ready").status_code == 200)
+        yield server
+
+
+def post(server, path, body, **headers):
+    return server.client.post(server.url + path, json=body, headers=headers)
+
+
+def same(found, expected):
+    assert found["words"] == expected["words"]
+    assert found["target"] == expected["target"] == "Accepted"
+    np.testing.assert_allclose(found["importances"], expected["importances"], atol=1e-3)
+
+
+def check_v2(response, expected):
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["id"] == "7"
+    (output,) = answer["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == ("explanation", "BYTES", [2])
+    for document, right in zip(output["data"], expected):
+        same(json.loads(document), right)
+
+
+@pytest.mark.kserve
+@pytest.mark.parametrize("path", ["/v2/models/bert/explain", "/v2/models/bert/versions/1.0/explain"])
+def test_v2_on_kserve(kserve, expected, path):
+    check_v2(post(kserve, path, V2), expected)
+
+
+@pytest.mark.kserve
+def test_v1_on_kserve(kserve, expected):
+    found = post(kserve, "/v1/models/bert:explain", V1).json()["explanations"]
+    for document, right in zip(found, expected):
+        same(document, right)
+
+
+@pytest.mark.kserve
+def test_torchserve_route_on_kserve(kserve, expected):
+    same(post(kserve, "/explanations/bert", {"text": GOOD, **PARAMETERS}).json(), expected[0])
+
+
+@pytest.mark.kserve
+def test_errors_of_single_instances(kserve):
+    body = {"instances": [GOOD, {"text": BAD, "target": "nobody"}], "parameters": {"n_steps": 4}}
+    good, bad = post(kserve, "/v1/models/bert:explain", body).json()["explanations"]
+    assert good["target"] == "Accepted"
+    assert bad["status"] == 400
+    response = post(kserve, "/v2/models/bert/explain", {**V2, "outputs": [{"name": "score"}]})
+    assert response.status_code == 400
+    assert "explanation" in response.json()["error"]
+
+
+@pytest.mark.kserve
+def test_predictions_are_not_starved(kserve):
+    """16 explanations and 200 predictions at once: all right, and the predictions' p95 grows by half at most."""
+    texts = [f"{GOOD} {i}" for i in range(200)]
+    body = {"instances": [f"{GOOD} {BAD}"], "parameters": {"n_steps": 50}}
+
+    def predict(text):
+        started = time.monotonic()
+        response = httpx.post(f"{kserve.url}/v1/models/bert:predict", json={"instances": [text]}, timeout=120)
+        return response.status_code, response.json()["predictions"], time.monotonic() - started
+
+    def explain(_):
+        return httpx.post(f"{kserve.url}/v1/models/bert:explain", json=body, timeout=300)
+
+    def p95(found):
+        assert all(status == 200 and answer == ["Accepted"] for status, answer, _ in found)
+        return statistics.quantiles([seconds for _, _, seconds in found], n=20)[-1]
+
+    with ThreadPoolExecutor(200) as clients, ThreadPoolExecutor(16) as others:
+        list(clients.map(predict, texts))
+        alone = min(p95(list(clients.map(predict, texts))) for _ in range(2))
+        explanations = [others.submit(explain, i) for i in range(16)]
+        time.sleep(0.5)
+        together = min(p95(list(clients.map(predict, texts))) for _ in range(2))
+        answers = [future.result() for future in explanations]
+    assert [answer.status_code for answer in answers] == [200] * 16
+    assert len({json.dumps(answer.json()["explanations"][0]["words"]) for answer in answers}) == 1
+    print(f"p95 of 200 predictions: {alone:.3f} s alone, {together:.3f} s beside 16 explanations")
+    assert together <= 1.5 * alone
+
+
+@pytest.mark.kserve
+def test_a_full_queue_is_said(demo):
+    with (
+        kserve_server(demo, name="bert", BERT_HANDLER_MAX_EXPLANATIONS="2") as server,
+        ThreadPoolExecutor(8) as clients,
+    ):
+        body = {"instances": [GOOD, BAD], "parameters": {"n_steps": 100}}
+        found = list(clients.map(lambda _: post(server, "/v1/models/bert:explain", body), range(8)))
+        statuses = {response.status_code for response in found}
+        assert statuses == {200, 429}
+        refused = next(response for response in found if response.status_code == 429)
+        assert "max_explanations is 2" in refused.json()["error"]
+        assert refused.headers["retry-after"]
+
+
+@pytest.mark.torchserve
+def test_v2_on_torchserve_and_through_the_front(torchserve, front, expected):
+    check_v2(post(torchserve, "/explanations/bert", V2), expected)
+    check_v2(post(front, "/v2/models/bert/explain", V2), expected)
+    found = post(front, "/v1/models/bert:explain", V1).json()["explanations"]
+    same(found[0], expected[0])
+
+
+@pytest.mark.torchserve
+def test_rows_of_one_batch_are_explained_or_predicted_each_as_asked(torchserve, expected):
+    def ask(path):
+        return httpx.post(f"{torchserve.url}/{path}/bert", json={"text": GOOD, **PARAMETERS}, timeout=120)
+
+    with ThreadPoolExecutor(8) as clients:
+        paths = ["explanations", "predictions"] * 4
+        for path, response in zip(paths, clients.map(ask, paths)):
+            assert response.status_code == 200, response.text
+            if path == "explanations":
+                same(response.json(), expected[0])
+            else:
+                assert response.text == "Accepted"
