@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True)
@@ -17,25 +19,65 @@ class CpuBudget:
     reason: str
 
 
-def cpu_budget(configured: int | None = None, cgroup_root: Path = CGROUP_ROOT) -> CpuBudget:
-    """Derive the cores from the setting, else from the smaller of affinity and cgroup quota."""
+def cpu_budget(
+    configured: int | None = None,
+    cgroup_root: Path = CGROUP_ROOT,
+    cgroup_of_process: Path = CGROUP_OF_PROCESS,
+) -> CpuBudget:
+    """Derive the cores from the setting, else from the smaller of affinity and cgroup quota.
+
+    A quota is rounded to the nearest core: with 1.5 CPUs, two threads that take turns beat one.
+    """
     if configured is not None:
         return CpuBudget(configured, f"threads={configured} is configured")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_quota(cgroup_root)
+    quota = cgroup_quota(cgroup_root, cgroup_of_process)
     if quota is None or quota >= allowed:
         return CpuBudget(allowed, f"{allowed} cores by CPU affinity, no smaller cgroup quota")
-    return CpuBudget(max(1, int(quota)), f"cgroup quota of {quota:g} CPUs ({allowed} cores by CPU affinity)")
+    cores = max(1, round(quota))
+    return CpuBudget(cores, f"cgroup quota of {quota:g} CPUs ({allowed} cores by CPU affinity)")
 
 
-def cgroup_quota(root: Path = CGROUP_ROOT) -> float | None:
-    """CPUs that the cgroup (v2, else v1) lets this container use; None where there is no limit."""
+def cgroup_quota(root: Path = CGROUP_ROOT, of_process: Path = CGROUP_OF_PROCESS) -> float | None:
+    """CPUs that the cgroups (v2 or v1) of this process allow; None where there is no limit.
+
+    A limit on any cgroup above holds too, so the smallest one counts.  In a container the root that
+    is mounted is usually the process's own cgroup, whatever path /proc names.
+    """
+    limits = [limit for directory in _cgroups(root, of_process) for limit in _limits(directory)]
+    return min(limits, default=None)
+
+
+def _cgroups(root: Path, of_process: Path) -> Iterator[Path]:
+    """Directories of the process's cgroups and of those above them, v2 and v1."""
+    yield root
+    for mount in ("cpu", "cpu,cpuacct"):
+        yield root / mount
     try:
-        if (root / "cpu.max").is_file():
-            limit, period = (root / "cpu.max").read_text().split()[:2]
+        lines = of_process.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        parts = [part for part in PurePosixPath(path).parts if part not in {"/", ".."}]
+        mounts = [root] if not controllers else [root / controllers, root / "cpu"]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for depth in range(1, len(parts) + 1):
+            for mounted in mounts:
+                yield mounted.joinpath(*parts[:depth])
+
+
+def _limits(directory: Path) -> Iterator[float]:
+    try:
+        if (directory / "cpu.max").is_file():
+            limit, period = (directory / "cpu.max").read_text().split()[:2]
+        elif (directory / "cpu.cfs_quota_us").is_file():
+            limit = (directory / "cpu.cfs_quota_us").read_text().strip()
+            period = (directory / "cpu.cfs_period_us").read_text().strip()
         else:
-            limit = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        return None if limit in ("max", "-1") else int(limit) / int(period)
-    except (OSError, ValueError):
-        return None
+            return
+        if limit not in {"max", "-1"}:
+            yield int(limit) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return
