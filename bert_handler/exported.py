@@ -54,7 +54,7 @@ class Exported:
             raise ConfigError(
                 f"the exported graph is for mode {exported.task!r}, not {task!r}; archive the model again"
             )
-        if quantization != "none" and quantization != exported.quantization:
+        if quantization not in {"none", exported.quantization}:
             raise ConfigError(
                 f"quantization={quantization!r} is set, but the exported graph has {exported.quantization!r}; "
                 f"archive the model with --engine {engine} --quantization {quantization}"

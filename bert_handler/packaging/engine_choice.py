@@ -46,6 +46,14 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
+class Wish:
+    """The engine that an archive shall carry, or `auto`, and the quantization of its weights."""
+
+    engine: str
+    quantization: str = "none"
+
+
+@dataclass(frozen=True)
 class Measured:
     """One engine on the sample texts.
 
@@ -75,16 +83,21 @@ class Samples:
 
 
 def choose(
-    stage: Path, task: Task, engine: str, quantization: str, calibration: Sequence[Instance] | None, scratch: Path
+    stage: Path,
+    scratch: Path,
+    task: Task,
+    wish: Wish,
+    calibration: Sequence[Instance] | None,
 ) -> list[Measured]:
     """Put the wanted engine's graph into `stage`, or with `auto` the fastest that answers as torch does.
 
     calibration: texts or JSON instances of the model's own domain; int8 needs them.
     Returns what was measured.  Raises ConfigError where the wanted engine cannot answer as torch does.
     """
+    engine, quantization = wish.engine, wish.quantization
     if task.needs_generation:
         if engine in {"torch", "auto"}:
-            return [Measured("torch", "none", problem="", chosen=True)]
+            return [Measured("torch", "none", chosen=True)]
         raise ConfigError(f"{task.name} runs on the torch engine only: the exported graphs do not generate")
     if quantization == "int8" and (calibration is None or len(calibration) < MIN_CALIBRATION):
         raise ConfigError(
@@ -219,20 +232,20 @@ class Trial:
         return rate, 1000 * statistics.median(seconds)
 
 
-def default_instances(task: Task) -> list[Instance]:
+def default_instances(task: Task) -> Sequence[Instance]:
     """The task's sample with texts of different lengths in it."""
     if isinstance(task.sample, str):
         return [f"{task.sample} {text}" for text in TEXTS] + [task.sample]
     assert isinstance(task.sample, Mapping)
     fields = [name for name in task.fields if isinstance(task.sample.get(name), str)]
-    grown = [{**task.sample, **{fields[-1]: f"{task.sample[fields[-1]]} {text}"}} for text in TEXTS]
+    grown = [{**task.sample, fields[-1]: f"{task.sample[fields[-1]]} {text}"} for text in TEXTS]
     return [dict(task.sample), *grown]
 
 
 def samples(task: Task, instances: Sequence[Instance]) -> Samples:
     """Encode instances and batch their rows by length; refused instances are left out."""
     base = task.model.config.parameters
-    encoded = [item for item in task.encode([task.parse(instance, base) for instance in instances])]
+    encoded = task.encode([task.parse(instance, base) for instance in instances])
     good = [item for item in encoded if not isinstance(item, RequestError)]
     if not good:
         raise ConfigError("none of the calibration texts can be served; they must be instances of the task")

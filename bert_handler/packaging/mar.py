@@ -135,11 +135,11 @@ def _carry_engine(
     engine = engine or settings.pop("engine", None) or "torch"
     if engine == "torch":
         return ()
-    from bert_handler.packaging.engine_choice import choose
+    from bert_handler.packaging.engine_choice import Wish, choose
 
     settings = {key: value for key, value in settings.items() if key not in {"engine", "quantization"}}
     task = load_task(Artifact.of_directory(stage), settings)
-    return choose(stage, task, engine, quantization, calibration, scratch / "engines")
+    return choose(stage, scratch / "engines", task, Wish(engine, quantization), calibration)
 
 
 def _leave_out_weights(stage: Path) -> None:

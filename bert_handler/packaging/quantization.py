@@ -36,6 +36,9 @@ KEPT_SHARE = 0.9
 MAX_KEPT = 0.25
 """Of the matrices' elements, at most so many are kept."""
 
+MAX_TRIALS = 6
+"""Batches on which each matrix is tried alone."""
+
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 Ranges = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
 
@@ -91,6 +94,7 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
 def _worst(model: Any, matrices: Sequence[Matrix], ranges: Ranges, feeds: Feeds) -> list[str]:
     """Outputs of the matrices that are kept: those that cause most error for their size."""
     shapes = {item.name: item.dims for item in model.graph.initializer}
+    feeds = feeds[:: max(1, len(feeds) // MAX_TRIALS)]
     expected = _outputs(model, feeds)
     errors = {}
     for matrix in matrices:
