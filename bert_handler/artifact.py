@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +23,20 @@ from bert_handler.schema import Identity
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 CHECKSUMS = "MAR-INF/SHA256SUMS"
+SIGNATURE = "MAR-INF/SIGNATURE"
+BYTECODE = "__pycache__"
+DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+)
+"""What Python's zip reader raises on bytes that are no archive, or not a whole one."""
 MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 64 * 2**30
 MAX_RATIO = 200
@@ -36,20 +53,27 @@ class Artifact:
     _keep: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, target: str | Path) -> Artifact:
+    def open(cls, target: str | Path, check: Callable[[Path], None] | None = None) -> Artifact:
         """Open a model directory or a .mar archive.
+
+        check: looks at the unpacked archive, or the directory, before anything of it is read.
 
         An archive is unpacked into a private directory that lives as long as the returned object.
         Raises ConfigError when there is no model, ArchiveError when the archive is damaged or unsafe.
         """
         path = Path(target)
         if path.is_dir():
+            if check is not None:
+                check(path)
+                verify(path)
             return cls.of_directory(path)
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; give a model directory or a .mar archive")
         directory = Path(tempfile.mkdtemp(prefix="bert_handler_"))
         owner = _TemporaryDirectory(directory)
         unpack(path, directory)
+        if check is not None:
+            check(directory)
         opened = cls.of_directory(directory)
         return cls(directory, opened.model_config, opened.identity, owner)
 
@@ -94,33 +118,33 @@ def unpack(archive: Path, directory: Path) -> None:
     """
     try:
         with zipfile.ZipFile(archive) as mar:
-            entries = _safe_entries(mar)
+            entries = _safe_entries(mar, archive.stat().st_size)
             for entry, relative in entries:
                 target = directory.joinpath(*relative.parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with mar.open(entry) as source, target.open("xb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as exc:
+    except DAMAGE as exc:
         raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
     except OSError as exc:
         raise ArchiveError(f"{archive.name} cannot be unpacked: {exc.strerror or exc}") from exc
-    except Exception as exc:
-        if isinstance(exc, ArchiveError) or type(exc).__module__ != "zlib":
-            raise
-        raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
     verify(directory)
 
 
-def verify(directory: Path) -> None:
-    """Compare the files of an unpacked archive with its checksums; archives without any are accepted."""
+def verify(directory: Path, *, compiled: bool = False) -> None:
+    """Compare the files of an unpacked archive with its checksums; archives without any are accepted.
+
+    compiled: whether Python may have written bytecode beside its modules since the archive was unpacked.
+    """
     path = directory / CHECKSUMS
     if not path.is_file():
         return
     stated = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _text(path).splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
-    present = {file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file()} - {CHECKSUMS}
+    files = [file.relative_to(directory) for file in directory.rglob("*") if file.is_file()]
+    present = {file.as_posix() for file in files if not (compiled and BYTECODE in file.parts)} - {CHECKSUMS, SIGNATURE}
     for name in sorted(set(stated) | present):
         if name not in present:
             raise ArchiveError(f"the archive's file {name} is missing")
@@ -128,6 +152,13 @@ def verify(directory: Path) -> None:
             raise ArchiveError(f"the archive has a file that its checksums do not list: {name}")
         if sha256(directory / name) != stated[name]:
             raise ArchiveError(f"the archive's file {name} is not the one that was archived (sha256 differs)")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError as exc:
+        raise ArchiveError(f"the archive's file {path.name} is not text") from exc
 
 
 def sha256(path: Path) -> str:
@@ -139,17 +170,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _safe_entries(mar: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
     entries = [entry for entry in mar.infolist() if not entry.is_dir()]
     if len(entries) > MAX_ENTRIES:
         raise ArchiveError(f"the archive has {len(entries)} files; at most {MAX_ENTRIES} are unpacked")
     if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
         raise ArchiveError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    if sum(entry.compress_size for entry in entries) > archive_bytes:
+        raise ArchiveError("the archive's entries overlap: they are larger together than the archive")
     seen: set[PurePosixPath] = set()
     safe = []
     for entry in entries:
         relative = PurePosixPath(entry.filename)
-        if relative.is_absolute() or ".." in relative.parts or "\\" in entry.filename or ":" in relative.parts[0]:
+        if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\\" in entry.filename or ":" in relative.parts[0]:
             raise ArchiveError(f"the archive's entry {entry.filename!r} points outside of it")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):

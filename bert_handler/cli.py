@@ -20,12 +20,27 @@ from bert_handler.commands.doctor import doctor
 from bert_handler.commands.explain import explain
 from bert_handler.commands.infer import infer
 from bert_handler.commands.manifest import manifest
+from bert_handler.commands.keygen import keygen
 from bert_handler.commands.predict import predict
 from bert_handler.commands.serve import serve
 from bert_handler.commands.torchserve import torchserve
 from bert_handler.errors import BertHandlerError
 
-COMMANDS = (archive, serve, torchserve, predict, explain, infer, config, manifest, deploy, undeploy, demo_model, doctor)
+COMMANDS = (
+    archive,
+    serve,
+    torchserve,
+    predict,
+    explain,
+    infer,
+    config,
+    manifest,
+    deploy,
+    undeploy,
+    demo_model,
+    doctor,
+    keygen,
+)
 
 app = typer.Typer(
     name="bert-handler",

@@ -17,8 +17,12 @@ logger = logging.getLogger(__name__)
 SETUP_CONFIG = "setup_config.json"
 MODEL_CONFIG = "model-config.yaml"
 ENVIRONMENT_PREFIX = "BERT_HANDLER_"
-NOT_SETTINGS = frozenset({"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN"})
-"""Secrets of `bert-handler infer`, which may be set where a model is loaded."""
+TRUST_REMOTE_CODE = "BERT_HANDLER_TRUST_REMOTE_CODE"
+"""The server's consent, which `serve --trust-remote-code` gives; it turns nothing on that a model does not ask for."""
+NOT_SETTINGS = frozenset(
+    {"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN", "BERT_HANDLER_TOKENS", TRUST_REMOTE_CODE}
+)
+"""Consent, and secrets of `infer` and `serve`, which may be set where a model is loaded."""
 
 SETTINGS: tuple[Parameter, ...] = (
     Parameter("mode", str, None, "the task; default: from the model's architecture"),
@@ -44,7 +48,7 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("request_timeout_s", float, 120.0, "answers that take longer are 504", minimum=0.001, maximum=86400),
     Parameter("threads", int, None, "cores to use; default: from the CPU quota", minimum=1),
     Parameter("warmup", bool, True, "run the task's sample before the model counts as ready"),
-    Parameter("trust_remote_code", bool, False, "run code that the model directory brings"),
+    Parameter("trust_remote_code", bool, False, "run code that the model brings; the server must consent too"),
 )
 
 OBSOLETE = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
 from bert_handler.batching import Limits, Outcome, Scheduler
-from bert_handler.config import HandlerConfig, read_settings
+from bert_handler.config import TRUST_REMOTE_CODE, HandlerConfig, read_settings
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import expired
 from bert_handler.engines import engine_class
@@ -128,7 +128,7 @@ class Predictor:
         artifact = target if isinstance(target, Artifact) else Artifact.open(target)
         settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
         settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
-        task = load_task(artifact, settings)
+        task = load_task(artifact, settings, environ)
         config = task.model.config
         exported = Exported.read(artifact.directory)
         name = config.engine or (exported.engine if exported else "torch")
@@ -325,10 +325,15 @@ def _unfailed(response: Response) -> list[Prediction]:
     return predictions
 
 
-def load_task(artifact: Artifact, settings: Mapping[str, Any]) -> Task:
+def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Task:
     """Check the settings, the labels and the tokenizer of an artifact; no weights are loaded."""
     chosen = task_class(settings.get("mode"), artifact.model_config)
     config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
+    if config.trust_remote_code and (os.environ if environ is None else environ).get(TRUST_REMOTE_CODE) != "1":
+        raise ConfigError(
+            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code "
+            f"on the server's command line, or {TRUST_REMOTE_CODE}=1 on TorchServe"
+        )
     stated = config.num_labels if chosen.has_labels else None
     if stated and stated != artifact.num_labels:
         raise ConfigError(f"setting num_labels={stated}, but the model has {artifact.num_labels} labels")

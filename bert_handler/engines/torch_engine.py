@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import pickle
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -127,6 +128,8 @@ def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
         )
+    except pickle.UnpicklingError as exc:
+        raise ConfigError("the model's weights are pickled code, which is never run; save them as safetensors") from exc
     except (OSError, ValueError, RuntimeError) as exc:
         raise ConfigError(f"the model cannot be loaded for {task.name}: {exc}") from exc
     missing = sorted(key for key in info["missing_keys"] if not key.startswith(task.optional_weights))

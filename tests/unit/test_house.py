@@ -15,7 +15,7 @@ PACKAGE = Path(bert_handler.__file__).parent
 
 LAYERS = (
     {"errors"},
-    {"schema", "parameters", "jsonio", "config", "labels", "artifact", "cpu", "tokenization", "deadlines"} | {"scores", "decisions", "generation"},
+    {"schema", "parameters", "jsonio", "config", "labels", "artifact", "cpu", "tokenization", "deadlines", "signing"} | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
     {"batching", "explain", "explanations", "predictor", "serving", "routes", "metrics"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},

@@ -1,0 +1,84 @@
+"""Ed25519 signatures of archives: over MAR-INF/SHA256SUMS, which names every file with its digest.
+
+An archive whose checksums hold and whose signature fits is, byte for byte, what the key's owner built.
+Needs `cryptography`, and only where an archive is signed or a signature is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bert_handler.artifact import CHECKSUMS, SIGNATURE
+from bert_handler.errors import ArchiveError, ConfigError, MissingExtraError
+
+
+def generate_keys(prefix: Path) -> tuple[Path, Path]:
+    """Write a new key pair as PREFIX.key (owner only) and PREFIX.pub, both PEM; existing files stay."""
+    keys, ed25519 = _library()
+    private = ed25519.Ed25519PrivateKey.generate()
+    paths = prefix.with_name(prefix.name + ".key"), prefix.with_name(prefix.name + ".pub")
+    contents = (
+        private.private_bytes(keys.Encoding.PEM, keys.PrivateFormat.PKCS8, keys.NoEncryption()),
+        private.public_key().public_bytes(keys.Encoding.PEM, keys.PublicFormat.SubjectPublicKeyInfo),
+    )
+    for path in paths:
+        if path.exists():
+            raise ConfigError(f"{path} exists already; a key is never overwritten")
+    for path, content, mode in zip(paths, contents, (0o600, 0o644)):
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+    return paths
+
+
+def sign(directory: Path, key: Path) -> None:
+    """Write the signature of an unpacked archive's checksums beside them.
+
+    Raises ConfigError when `key` is no Ed25519 private key in PEM.
+    """
+    keys, ed25519 = _library()
+    try:
+        private = keys.load_pem_private_key(key.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as exc:
+        raise ConfigError(f"{key} is not an unencrypted private key in PEM; make one with keygen") from exc
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise ConfigError(f"{key} is not an Ed25519 key; make one with keygen")
+    (directory / SIGNATURE).write_bytes(private.sign((directory / CHECKSUMS).read_bytes()).hex().encode() + b"\n")
+
+
+def read_public_key(path: Path) -> Any:
+    """An Ed25519 public key; ConfigError when the file is something else."""
+    keys, ed25519 = _library()
+    try:
+        public = keys.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, TypeError) as exc:
+        raise ConfigError(f"{path} is not a public key in PEM") from exc
+    if not isinstance(public, ed25519.Ed25519PublicKey):
+        raise ConfigError(f"{path} is not an Ed25519 public key")
+    return public
+
+
+def check_signature(directory: Path, public_key: Any) -> None:
+    """Refuse an unpacked archive that the owner of `public_key` has not signed, with ArchiveError.
+
+    The checksums are then trusted; that the files fit them is for `artifact.verify` to say.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    checksums, signature = directory / CHECKSUMS, directory / SIGNATURE
+    if not checksums.is_file() or not signature.is_file():
+        raise ArchiveError("the archive is not signed, and this server takes signed ones only")
+    try:
+        public_key.verify(bytes.fromhex(signature.read_text(encoding="ascii").strip()), checksums.read_bytes())
+    except (InvalidSignature, ValueError) as exc:
+        raise ArchiveError("the archive's signature is not of the required key, or the archive was changed") from exc
+
+
+def _library() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as exc:
+        raise MissingExtraError("cryptography", "sign") from exc
+    return serialization, ed25519
