@@ -19,6 +19,7 @@ from bert_handler import jsonio, serving
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
+from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
@@ -169,6 +170,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         max_body_bytes: int = DEFAULT_BODY_BYTES,
         access_log: bool = False,
         grace_period_s: int = 30,
+        *,
+        ui: bool = True,
     ) -> None:
         super().__init__(
             http_port=http_port, enable_grpc=False, enable_latency_logging=False, grace_period=grace_period_s
@@ -177,7 +180,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._own_grpc_port = grpc_port
         self._max_body_bytes = max_body_bytes
         routes = Routes(self.registered_models.get_models, max_body_bytes).routes()
-        model_server.app.router.routes[:0] = routes
+        model_server.app.router.routes[:0] = [*routes, *(playground_routes() if ui else [])]
         if not access_log:
             for name in _CHATTY_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)

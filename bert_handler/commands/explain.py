@@ -42,7 +42,7 @@ def explain(
     from bert_handler.protocols.base import element
 
     given = {"target": label or None, "method": method, "n_steps": n_steps, "baseline": baseline}
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if label:
         options["target"] = [int(item) if item.isdecimal() else item for item in label]
     predictor = Predictor.load(target, engine=engine, device=device)

@@ -22,6 +22,7 @@ def serve(
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N; default: cuda where there is one."),
     max_body_bytes: int = typer.Option(32 * 2**20, help="Larger bodies are refused with 413."),
     access_log: bool = typer.Option(False, "--access-log", help="Log a line a request."),
+    ui: bool = typer.Option(True, "--ui/--no-ui", help="Serve the playground at /ui."),
     log_level: str = typer.Option("INFO", help="Of the log on standard error."),
 ) -> None:
     """Serve V1, V2 and gRPC, with the predictor in this process.
@@ -40,7 +41,7 @@ def serve(
     configure_logging(log_level)
     from bert_handler import kserve_model
 
-    server = kserve_model.Server(host, http_port, grpc_port or None, max_body_bytes, access_log)
+    server = kserve_model.Server(host, http_port, grpc_port or None, max_body_bytes, access_log, ui=ui)
     if torchserve is not None:
         from bert_handler.torchserve_proxy import TorchServe, front_models
 

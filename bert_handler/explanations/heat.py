@@ -52,10 +52,11 @@ def views(document: Mapping[str, Any]) -> Iterator[View]:
 def _view(explanation: Mapping[str, Any], suffix: str, prefix: str) -> View:
     importances = explanation[f"importances{suffix}"]
     strongest = max((abs(value) for value in importances), default=0.0) or 1.0
-    offsets, fields = explanation["offsets"], explanation.get("fields")
+    offsets: Any = explanation["offsets"]
+    fields: Any = explanation.get("fields")
     cells = []
     for i, (word, value) in enumerate(zip(explanation["words"], importances)):
-        new_field = bool(fields) and (i == 0 or fields[i] != fields[i - 1])
+        new_field = fields is not None and (i == 0 or fields[i] != fields[i - 1])
         apart = i > 0 and (offsets[i] is None or new_field or offsets[i][0] > offsets[i - 1][1])
         cells.append(Cell(word, value, value / strongest, apart, fields[i] if new_field and fields else ""))
     facts = {

@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"schema", "parameters", "jsonio", "config", "labels", "artifact", "cpu", "tokenization", "deadlines", "signing"} | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
-    {"batching", "explain", "explanations", "predictor", "serving", "routes", "metrics"},
+    {"batching", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk"},
     {"commands", "cli", "__main__"},
@@ -31,7 +31,7 @@ OWNERS = {
     "onnxruntime": {"engines"},
     "openvino": {"engines"},
     "model_archiver": {"packaging"},
-    "starlette": {"routes", "kserve_model"},
+    "starlette": {"routes", "playground", "kserve_model"},
     "typer": {"commands", "cli"},
 }
 

@@ -1,0 +1,187 @@
+// The playground: what is typed or answered becomes text nodes only, never markup.
+import { bars, element, entities, heatMaps, marked } from "./render.js";
+
+const byId = (id) => document.getElementById(id);
+const form = byId("form"), models = byId("model"), fields = byId("fields"), results = byId("results");
+const api = (path) => new URL(`../${path}`, location.href).href;
+const SAMPLES = {
+  text: "A warm, funny and beautifully acted film.\nTwo hours of noise without a single idea.",
+  question: "Where do I live?",
+  context: "My name is Wolfgang and I live in Berlin, but I work in Munich.",
+  query: "Where do I live?",
+  documents: "I live in Berlin.\nThe film was good.",
+};
+const MODES = {
+  labels: (outputs) => outputs.has("labels") && outputs.has("scores"),
+  similarity: (outputs) => outputs.has("embedding"),
+};
+let metadata = null;
+
+const has = () => new Set(metadata.outputs.map((output) => output.name));
+const names = () => metadata.inputs.map((input) => input.name);
+const value = (name) => byId(`field-${name}`)?.value ?? "";
+const lines = (text) => text.split("\n").filter((line) => line.trim());
+const modelPath = () => `v2/models/${encodeURIComponent(models.value)}`;
+
+async function call(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await fetch(api(path), options);
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
+  return answer;
+}
+
+function say(text, bad = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("bad", bad);
+}
+
+function addField(name, label, rows) {
+  const control = element(rows ? "textarea" : "input", { id: `field-${name}` });
+  if (rows) control.rows = rows;
+  control.value = SAMPLES[name] ?? "";
+  control.spellcheck = false;
+  const caption = element("label", {}, label);
+  caption.htmlFor = control.id;
+  fields.append(caption, control);
+}
+
+async function choose() {
+  metadata = await call(modelPath());
+  fields.replaceChildren();
+  results.replaceChildren();
+  byId("code").hidden = true;
+  for (const name of names()) {
+    const many = name === "documents" || names().length === 1;
+    addField(name, many ? `${name === "text" ? "Texts" : name}, one per line` : name, name === "context" || many ? 4 : 2);
+  }
+  if (MODES.labels(has())) addField("candidate_labels", "Candidate labels, between commas", 0);
+  if (MODES.similarity(has())) addField("target", "Text to compare with, for explanations", 0);
+  byId("about").textContent = `${metadata.platform}, version ${metadata.versions.join(", ")}`;
+}
+
+function instances() {
+  if (names().length === 1) return lines(value(names()[0])).map((text) => ({ [names()[0]]: text }));
+  return [Object.fromEntries(names().map((name) => [name, name === "documents" ? lines(value(name)) : value(name)]))];
+}
+
+function request(explaining) {
+  const data = instances().map((item) => (names().length === 1 ? JSON.stringify(item) : JSON.stringify(item)));
+  const body = { inputs: [{ name: "instances", datatype: "BYTES", shape: [data.length], data }], parameters: {} };
+  if (value("candidate_labels").trim()) body.parameters.candidate_labels = value("candidate_labels");
+  if (explaining) {
+    const target = value("target").trim() || byId("target").value.trim();
+    if (target) body.parameters.target = target;
+    if (byId("method").value) body.parameters.method = byId("method").value;
+    return body;
+  }
+  if (has().has("probabilities")) body.parameters.top_k = 10;
+  const wanted = metadata.outputs.map((output) => output.name).filter((name) => !["logits", "probabilities"].includes(name));
+  body.outputs = wanted.filter((name) => name !== "embedding" || !wanted.includes("predict")).map((name) => ({ name }));
+  return body;
+}
+
+function rows(answer) {
+  const count = instances().length;
+  const all = Array.from({ length: count }, () => ({}));
+  for (const output of answer.outputs) {
+    const width = output.data.length / count;
+    all.forEach((row, i) => {
+      const part = output.data.slice(i * width, (i + 1) * width).map((item) => parsed(item));
+      row[output.name] = width === 1 && output.shape.length < 2 ? part[0] : part;
+    });
+  }
+  return all;
+}
+
+function parsed(item) {
+  if (typeof item !== "string" || !/^[[{]/.test(item)) return item;
+  try { return JSON.parse(item); } catch { return item; }
+}
+
+function prediction(row, instance) {
+  const text = instance.text ?? instance.context ?? "";
+  if (row.predict?.error) return [element("p", { className: "note" }, row.predict.error)];
+  if (row.answers?.error) return [element("p", { className: "note" }, row.answers.error)];
+  if (Array.isArray(row.answers)) {
+    const table = bars("Answers", row.answers.map((item) => [item.answer || "no answer", item.score]));
+    return [marked(text, row.answers.filter((item) => item.answer), () => ""), table];
+  }
+  if (Array.isArray(row.predict) && row.predict[0]?.start !== undefined) return [entities(text, row.predict)];
+  if (Array.isArray(row.predict) && !row.predict.length) return [element("p", { className: "text" }, text), element("p", { className: "soft" }, "Nothing was found.")];
+  const heading = text ? [element("p", { className: "text" }, text)] : [];
+  if (row.labels) return [...heading, bars("Labels", row.labels.map((label, i) => [label, row.scores[i]]))];
+  if (row.scores && instance.documents) return [bars("Documents", row.predict.map((i) => [instance.documents[i], row.scores[i]]))];
+  if (Array.isArray(row.score)) return [...heading, bars("Labels", row.predict.map((label, i) => [label, row.score[i]]))];
+  if (typeof row.score === "number" && typeof row.predict === "string") return [...heading, bars("Label", [[row.predict, row.score]])];
+  return [...heading, element("pre", {}, typeof row.predict === "string" ? row.predict : JSON.stringify(row.predict ?? row, null, 1))];
+}
+
+function show(answer, explaining, milliseconds) {
+  const found = rows(answer), given = instances();
+  results.replaceChildren(...found.map((row, i) => {
+    const content = explaining ? heatMaps(row.explanation) : prediction(row, given[i]);
+    return element("article", { className: "card" }, ...content);
+  }));
+  const notes = [`${given.length} ${given.length === 1 ? "answer" : "answers"} in ${Math.round(milliseconds)} ms`];
+  const cut = [parsed(answer.parameters?.truncated ?? false)].flat();
+  if (cut.some(Boolean)) {
+    notes.push(`${cut.filter(Boolean).length} of the texts cut (tokens: ${[parsed(answer.parameters.input_tokens)].flat().join(", ")})`);
+  }
+  say(notes.join(", "));
+  results.focus({ preventScroll: true });
+}
+
+function code(path, body) {
+  const url = api(path), json = JSON.stringify(body);
+  byId("curl").textContent = `curl -s ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
+  const python = "import json\nimport urllib.request\n\nbody = json.loads(" + JSON.stringify(json) + ")\n";
+  byId("python").textContent = `${python}request = urllib.request.Request(\n    ${JSON.stringify(url)},\n    json.dumps(body).encode(),\n    {"Content-Type": "application/json"},\n)\nprint(json.load(urllib.request.urlopen(request)))`;
+  byId("code").hidden = false;
+}
+
+async function run(explaining) {
+  const buttons = [byId("predict"), byId("explain")];
+  if (!metadata || !instances().length) return say("Type a text first.", true);
+  const body = request(explaining), path = `${modelPath()}/${explaining ? "explain" : "infer"}`;
+  code(path, body);
+  buttons.forEach((button) => { button.disabled = true; });
+  results.setAttribute("aria-busy", "true");
+  say(explaining ? "Explaining …" : "Predicting …");
+  const started = performance.now();
+  try {
+    show(await call(path, body), explaining, performance.now() - started);
+  } catch (error) {
+    results.replaceChildren();
+    say(error.message, true);
+  } finally {
+    results.removeAttribute("aria-busy");
+    buttons.forEach((button) => { button.disabled = false; });
+  }
+}
+
+form.addEventListener("submit", (event) => { event.preventDefault(); run(false); });
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(false); }
+});
+byId("explain").addEventListener("click", () => run(true));
+models.addEventListener("change", () => choose().catch((error) => say(error.message, true)));
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => {
+    const text = byId(button.dataset.of).textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      say(`${button.dataset.of} is copied.`);
+    } catch {
+      getSelection().selectAllChildren(byId(button.dataset.of));
+      say("Press Ctrl + C to copy the selection.");
+    }
+  });
+}
+
+try {
+  for (const name of (await call("v2/models")).models) models.append(element("option", { value: name }, name));
+  await choose();
+} catch (error) {
+  say(error.message, true);
+}
