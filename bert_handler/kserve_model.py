@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
 import kserve
+import prometheus_client
 from kserve import model_server
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
@@ -19,6 +21,7 @@ from bert_handler import jsonio, serving
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
+from bert_handler.metrics import Collector, ModelMetrics, record
 from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
@@ -45,8 +48,30 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         # A reader of a stream blocks until the next piece: not in the pool that requests need.
         self._readers = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="stream")
 
+    @property
+    def metrics(self) -> ModelMetrics:
+        """What the model has counted."""
+        return self.predictor.metrics
+
+    def queue_rows(self) -> int:
+        """Rows that wait for a forward."""
+        return len(self.predictor.scheduler)
+
+    def info(self) -> Mapping[str, str]:
+        """What is served, for the metrics."""
+        served = self.predictor
+        own = {"name": served.identity.name, "version": served.identity.version, "task": served.task.name}
+        return {**own, "engine": served.engine.name, "device": served.engine.device, "cores": str(served.cpu.cores)}
+
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
-        """Answer one body.  The forward runs on the scheduler's threads, never on the event loop."""
+        """Answer one body, count it, and log its id."""
+        started = time.perf_counter()
+        reply = await self._reply(body, headers, protocol)
+        record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
+        return reply
+
+    async def _reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
+        """The forward runs on the scheduler's threads, never on the event loop."""
         if len(body) <= LOOP_BYTES:
             call, pending = self._begin(body, headers, protocol)
         else:
@@ -181,6 +206,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._max_body_bytes = max_body_bytes
         routes = Routes(self.registered_models.get_models, max_body_bytes).routes()
         model_server.app.router.routes[:0] = [*routes, *(playground_routes() if ui else [])]
+        prometheus_client.REGISTRY.register(Collector(self.registered_models.get_models))
         if not access_log:
             for name in _CHATTY_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)

@@ -30,6 +30,7 @@ from bert_handler.errors import (
 from bert_handler.exported import Exported
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
+from bert_handler.metrics import ModelMetrics
 from bert_handler.parameters import unknown
 from bert_handler.schema import (
     Failure,
@@ -98,6 +99,7 @@ class Predictor:
         spec = task.model.tokenizer.spec
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
         self._padding_side = task.padding_side or spec.padding_side
+        self.metrics = ModelMetrics()
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         limits = Limits(
@@ -220,6 +222,14 @@ class Predictor:
 
     def finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
         """Turn the outcomes of one instance's rows, taken from the front, into its prediction."""
+        result = self._finish(slot, outcomes)
+        if isinstance(result, Failure):
+            self.metrics.failed(type(result.error).__name__)
+        else:
+            self.metrics.finished(truncated=result.truncated)
+        return result
+
+    def _finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
         if isinstance(slot, Failure):
             return slot
         taken = [next(outcomes) for _ in slot.rows]
@@ -297,8 +307,10 @@ class Predictor:
     def _encode(self, examples: Sequence[Example]) -> list[Slot]:
         if not examples:
             return []
+        started = time.perf_counter()
         try:
             encoded = self.task.encode(examples)
+            self.metrics.tokenized(time.perf_counter() - started)
         except Exception:
             if len(examples) > 1:
                 return [slot for example in examples for slot in self._encode([example])]
@@ -307,7 +319,10 @@ class Predictor:
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
-        return self.task.execute(self.engine, rows, collate(rows, self._padding, self._padding_side), threads)
+        started = time.perf_counter()
+        outputs = self.task.execute(self.engine, rows, collate(rows, self._padding, self._padding_side), threads)
+        self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
+        return outputs
 
     def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
         for name in names:

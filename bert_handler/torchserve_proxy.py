@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bert_handler import jsonio
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
+from bert_handler.metrics import ModelMetrics, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.routes import Events
 from bert_handler.schema import Reply
@@ -119,11 +121,19 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     def __init__(self, name: str, server: TorchServe) -> None:
         super().__init__(name)
         self.server = server
+        self.metrics = ModelMetrics()
         # The front itself can serve at once; `healthy` says whether the model behind it can.
         self.ready = True
         self._metadata: Mapping[str, Any] | None = None
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
+        """Forward one body, count it, and log its id."""
+        started = time.perf_counter()
+        reply = await self._reply(body, headers, protocol)
+        record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
+        return reply
+
+    async def _reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Forward one body and pass the answer on as it is."""
         try:
             if protocol is not None:
