@@ -72,7 +72,7 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     from bert_handler.explanations.heat import views
 
     for view in views(document):
-        facts = "   ".join(f"{name} {value}" for name, value in view.facts.items() if name != "target")
+        facts = "   ".join(f"{name} {value}" for name, value in view.facts.items())
         console.print(Text.assemble((view.title, "bold"), "   ", (facts, "dim")))
         line = Text()
         for cell in view.cells:

@@ -60,7 +60,6 @@ def _view(explanation: Mapping[str, Any], suffix: str, prefix: str) -> View:
         apart = i > 0 and (offsets[i] is None or new_field or offsets[i][0] > offsets[i - 1][1])
         cells.append(Cell(word, value, value / strongest, apart, fields[i] if new_field and fields else ""))
     facts = {
-        "target": str(explanation["target"]),
         "score": _number(explanation.get("score")),
         "predicted": f"{explanation['predicted_label']} {_number(explanation.get('predicted_score'))}".strip(),
         "method": str(explanation["method"]).replace("_", " "),
@@ -72,4 +71,4 @@ def _view(explanation: Mapping[str, Any], suffix: str, prefix: str) -> View:
 
 
 def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:.3f}".replace("-0.000", "0.000")

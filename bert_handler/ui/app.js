@@ -20,6 +20,7 @@ let metadata = null;
 const has = () => new Set(metadata.outputs.map((output) => output.name));
 const names = () => metadata.inputs.map((input) => input.name);
 const value = (name) => byId(`field-${name}`)?.value ?? "";
+const capitalized = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 const lines = (text) => text.split("\n").filter((line) => line.trim());
 const modelPath = () => `v2/models/${encodeURIComponent(models.value)}`;
 
@@ -53,7 +54,7 @@ async function choose() {
   byId("code").hidden = true;
   for (const name of names()) {
     const many = name === "documents" || names().length === 1;
-    addField(name, many ? `${name === "text" ? "Texts" : name}, one per line` : name, name === "context" || many ? 4 : 2);
+    addField(name, many ? `${name === "text" ? "Texts" : capitalized(name)}, one per line` : capitalized(name), name === "context" || many ? 4 : 2);
   }
   if (MODES.labels(has())) addField("candidate_labels", "Candidate labels, between commas", 0);
   if (MODES.similarity(has())) addField("target", "Text to compare with, for explanations", 0);
@@ -66,7 +67,9 @@ function instances() {
 }
 
 function request(explaining) {
-  const data = instances().map((item) => (names().length === 1 ? JSON.stringify(item) : JSON.stringify(item)));
+  // A bare text is sent as it is, unless the server would take it for a JSON object.
+  const bare = (item) => names().length === 1 && !item[names()[0]].trimStart().startsWith("{");
+  const data = instances().map((item) => (bare(item) ? item[names()[0]] : JSON.stringify(item)));
   const body = { inputs: [{ name: "instances", datatype: "BYTES", shape: [data.length], data }], parameters: {} };
   if (value("candidate_labels").trim()) body.parameters.candidate_labels = value("candidate_labels");
   if (explaining) {
@@ -135,7 +138,7 @@ function show(answer, explaining, milliseconds) {
 function code(path, body) {
   const url = api(path), json = JSON.stringify(body);
   byId("curl").textContent = `curl -s ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
-  const python = "import json\nimport urllib.request\n\nbody = json.loads(" + JSON.stringify(json) + ")\n";
+  const python = `import json\nimport urllib.request\n\nbody = ${JSON.stringify(body, null, 4)}\n`;
   byId("python").textContent = `${python}request = urllib.request.Request(\n    ${JSON.stringify(url)},\n    json.dumps(body).encode(),\n    {"Content-Type": "application/json"},\n)\nprint(json.load(urllib.request.urlopen(request)))`;
   byId("code").hidden = false;
 }

@@ -9,7 +9,7 @@ const weighted = (made, weight) => {
   made.style.setProperty("--w", Math.min(1, Math.abs(weight)).toFixed(3));
   return made;
 };
-const number = (value, digits = 3) => (typeof value === "number" ? value.toFixed(digits) : "");
+const number = (value) => (typeof value === "number" ? value.toFixed(3).replace(/^-(0\.0+)$/, "$1") : "");
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 export function bars(caption, pairs, scale = 1, shown = number) {
