@@ -15,9 +15,9 @@ PACKAGE = Path(bert_handler.__file__).parent
 
 LAYERS = (
     {"errors"},
-    {"schema", "parameters", "jsonio", "config", "labels", "artifact", "cpu", "tokenization", "deadlines", "signing"} | {"scores", "decisions", "generation"},
+    {"schema", "parameters", "jsonio", "config", "labels", "artifact", "exported", "cpu", "tokenization", "deadlines", "signing"} | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
-    {"batching", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"},
+    {"batching", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"} | {"guard", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk"},
     {"commands", "cli", "__main__"},
@@ -31,7 +31,7 @@ OWNERS = {
     "onnxruntime": {"engines"},
     "openvino": {"engines"},
     "model_archiver": {"packaging"},
-    "starlette": {"routes", "playground", "kserve_model"},
+    "starlette": {"routes", "playground", "repository", "kserve_model"},
     "typer": {"commands", "cli"},
 }
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bert_handler import bulk
+from bert_handler.errors import ConfigError
+
+pytest.importorskip("pyarrow")
+TEXTS = ["The film was good.", 'A "bad", long\nfilm', "", "Yes, it was: the best 😀 of the year."]
+
+
+@pytest.fixture(scope="module")
+def predictor(zoo, load):
+    return load(zoo("bert", "sequence_classification"))
+
+
+@pytest.fixture(scope="module")
+def expected(predictor):
+    return [prediction["predict"] for prediction in predictor.predict(TEXTS)]
+
+
+def write(path: Path, texts: list[str]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)))
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"id": list(range(len(texts))), "text": texts}), path)
+    else:
+        path.write_text("".join(text.replace("\n", " ") + "\n" for text in texts))
+    return path
+
+
+def read(path: Path) -> list[dict]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    from pyarrow import parquet
+
+    return parquet.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("target", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("source", [".txt", ".jsonl", ".csv", ".parquet"])
+def test_every_format_in_and_out(tmp_path, predictor, expected, source, target):
+    output = tmp_path / f"out{target}"
+    assert bulk.score(predictor, write(tmp_path / f"in{source}", TEXTS), output, batch_rows=3) == 4
+    rows = read(output)
+    assert [row["predict"] for row in rows] == expected
+    assert [not row["error"] for row in rows] == [True] * 4
+    if source != ".txt":
+        assert [row["text"] for row in rows] == TEXTS
+        assert [str(row["id"]) for row in rows] == ["0", "1", "2", "3"]
+    assert not (tmp_path / f"out{target}.parts").exists()
+
+
+def test_a_refused_row_has_its_error_and_its_neighbours_their_answers(tmp_path, predictor, expected):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "The film was good."}\n{"text": 7}\n{"title": "x"}\n"The film was good."\n')
+    bulk.score(predictor, source, tmp_path / "out.jsonl")
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["predict"] for row in rows] == [expected[0], None, None, expected[0]]
+    assert "text must be a string" in rows[1]["error"]
+    assert "text is missing" in rows[2]["error"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_an_empty_file_gives_an_empty_one(tmp_path, predictor, suffix):
+    source = write(tmp_path / "in.csv", [])
+    assert bulk.score(predictor, source, tmp_path / f"out{suffix}") == 0
+    assert read(tmp_path / f"out{suffix}") == []
+
+
+def test_unknown_formats_and_damaged_lines_are_named(tmp_path, predictor):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(ConfigError, match=r"in\.jsonl, line 2"):
+        bulk.score(predictor, source, tmp_path / "out.jsonl")
+    with pytest.raises(ConfigError, match=r"out\.xml: the name must end with one of \.jsonl, \.csv, \.parquet"):
+        bulk.score(predictor, source, tmp_path / "out.xml")
+
+
+def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n' * 4 + "broken\n")
+    with pytest.raises(ConfigError):
+        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
+    source.write_text('{"text": "a"}\n' * 5)
+    with pytest.raises(ConfigError, match="parts of another run"):
+        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from bert_handler import Predictor, bulk
+predictor = Predictor.load(sys.argv[1], device="cpu", environ={})
+bulk.score(predictor, Path(sys.argv[2]), Path(sys.argv[3]), 20, lambda done, total: time.sleep(0.05))
+"""
+
+
+def test_killed_runs_go_on_where_they_were(tmp_path, zoo):
+    source = tmp_path / "in.csv"
+    write(source, [f"film {i}\nof the year" for i in range(600)])
+    output = tmp_path / "out.csv"
+    command = [sys.executable, "-c", SLOW, zoo("bert", "sequence_classification"), source, output]
+    for stop_after in (4, 12):
+        run = subprocess.Popen(command)
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("out.csv.parts/*.part"))) < stop_after:
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert not output.exists()
+    subprocess.run(command, check=True)
+    rows = read(output)
+    assert [row["id"] for row in rows] == [str(i) for i in range(600)]
+    assert all(row["predict"] for row in rows)
