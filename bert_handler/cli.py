@@ -23,6 +23,7 @@ from bert_handler.commands.manifest import manifest
 from bert_handler.commands.keygen import keygen
 from bert_handler.commands.predict import predict
 from bert_handler.commands.serve import serve
+from bert_handler.commands.size import size
 from bert_handler.commands.torchserve import torchserve
 from bert_handler.errors import BertHandlerError
 
@@ -37,6 +38,7 @@ COMMANDS = (
     manifest,
     deploy,
     undeploy,
+    size,
     demo_model,
     doctor,
     keygen,
