@@ -40,6 +40,18 @@ class InvalidRequestError(RequestError):
     status = 400
 
 
+class UnauthorizedError(RequestError):
+    """No valid token came with the request."""
+
+    status = 401
+
+
+class ForbiddenError(RequestError):
+    """The server does not do this for anybody."""
+
+    status = 403
+
+
 class ModelNotFoundError(RequestError):
     """No model, or no version of it, has the name in the route."""
 

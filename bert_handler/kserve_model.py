@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -21,11 +22,13 @@ from bert_handler import jsonio, serving
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
-from bert_handler.metrics import Collector, ModelMetrics, record
 from bert_handler.playground import playground_routes
+from bert_handler.guard import Guard, GuardMiddleware
+from bert_handler.metrics import Collector, ModelMetrics, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
+from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, find
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
@@ -35,6 +38,9 @@ logger = logging.getLogger(__name__)
 LOOP_BYTES = 16 * 1024
 """Bodies up to this size are decoded and tokenized on the event loop: a thread would cost more."""
 MAX_STREAMS = 64
+DRAIN_S = 0.5
+"""At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
+GRPC_PROBES = {"ServerLive", "ServerReady", "ModelReady"}
 _CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 
 
@@ -184,6 +190,26 @@ async def _abort(context: Any, status: int, message: str) -> NoReturn:
     raise AssertionError("abort raises")
 
 
+class GuardInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """The guard before every gRPC method."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        metadata = {name: value for name, value in details.invocation_metadata or () if name == "authorization"}
+        try:
+            self._guard.admit(metadata.get("authorization"), probe=details.method.rpartition("/")[2] in GRPC_PROBES)
+        except RequestError as exc:
+            status, message = exc.status, str(exc)
+
+            async def refuse(request: Any, context: Any) -> Any:
+                await _abort(context, status, message)
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+        return await continuation(details)
+
+
 class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
     """kserve.ModelServer with the package's routes before the SDK's, on one address."""
 
@@ -197,10 +223,22 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         grace_period_s: int = 30,
         *,
         ui: bool = True,
+        guard: Guard | None = None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
+        """tls: files of the certificate and its key, for REST and gRPC."""
         super().__init__(
-            http_port=http_port, enable_grpc=False, enable_latency_logging=False, grace_period=grace_period_s
+            http_port=http_port,
+            enable_grpc=False,
+            enable_latency_logging=False,
+            grace_period=grace_period_s,
+            ssl_certfile=str(tls[0]) if tls else None,
+            ssl_keyfile=str(tls[1]) if tls else None,
         )
+        self.guard = guard or Guard()
+        self._tls = tls
+        self._tasks: list[asyncio.Task[None]] = []
+        model_server.app.add_middleware(GuardMiddleware, guard=self.guard)
         self._host = host
         self._own_grpc_port = grpc_port
         self._max_body_bytes = max_body_bytes
@@ -211,19 +249,57 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
             for name in _CHATTY_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)
 
+    def enable_repository(self, store: Path, load: Callable[[str, Path], kserve.Model]) -> None:
+        """Let clients load, replace and unload the models of a folder."""
+        routes = Repository(self.registered_models.get_models(), store, load).routes()
+        model_server.app.router.routes[:0] = routes
+
     async def _serve(self) -> None:
         self._rest_server.config.host = self._host
+        self._rest_server.config.server_header = False
+        self._drain_on_signals(self._rest_server._server)
         rpc = None
         if self._own_grpc_port is not None:
-            rpc = grpc.aio.server(options=[("grpc.max_receive_message_length", self._max_body_bytes)])
+            rpc = grpc.aio.server(
+                interceptors=[GuardInterceptor(self.guard)],
+                options=[("grpc.max_receive_message_length", self._max_body_bytes)],
+            )
             pb_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(self.registered_models.get_models), rpc)
-            rpc.add_insecure_port(f"{self._host}:{self._own_grpc_port}")
+            address = f"{self._host}:{self._own_grpc_port}"
+            if self._tls is None:
+                rpc.add_insecure_port(address)
+            else:
+                certificate, key = (path.read_bytes() for path in self._tls)
+                rpc.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
             await rpc.start()
         await asyncio.gather(*self.servers)
         if rpc is not None:
             await rpc.stop(self.grace_period)
         for name in list(self.registered_models.get_models()):
             self.registered_models.unload(name)
+
+    def _drain_on_signals(self, server: Any) -> None:
+        """On a signal, answer what was accepted and refuse what comes with 503; then let the server stop.
+
+        Closing the listener at once, as uvicorn does, would reset connections that a balancer still opens.
+        """
+        loop, at_once = asyncio.get_running_loop(), server.handle_exit
+
+        async def drain() -> None:
+            end = loop.time() + self.grace_period - 1
+            await asyncio.sleep(DRAIN_S)
+            while self.guard.n_active and loop.time() < end:
+                await asyncio.sleep(0.02)
+            server.should_exit = True
+
+        def handle(number: int, frame: Any) -> None:
+            if self.guard.draining:
+                at_once(number, frame)
+                return
+            self.guard.draining = True
+            loop.call_soon_threadsafe(lambda: self._tasks.append(loop.create_task(drain())))
+
+        server.handle_exit = handle
 
     def stop(self, sig: int) -> None:
         """Nothing more to do: the HTTP server drains first, then `_serve` ends the rest."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, List, Optional
 
 import typer
 
@@ -23,6 +24,13 @@ def serve(
     max_body_bytes: int = typer.Option(32 * 2**20, help="Larger bodies are refused with 413."),
     access_log: bool = typer.Option(False, "--access-log", help="Log a line a request."),
     ui: bool = typer.Option(True, "--ui/--no-ui", help="Serve the playground at /ui."),
+    token_file: Optional[Path] = typer.Option(None, help="Bearer tokens, one a line; also BERT_HANDLER_TOKENS=a,b."),
+    tls_cert: Optional[Path] = typer.Option(None, help="Certificate chain in PEM, for REST and gRPC."),
+    tls_key: Optional[Path] = typer.Option(None, help="Its private key in PEM."),
+    require_signature: Optional[Path] = typer.Option(None, help="Public key; archives signed by no other are refused."),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code of models whose settings ask."),
+    enable_repository: Optional[Path] = typer.Option(None, help="Folder whose models clients may load and unload."),
+    grace_period_s: int = typer.Option(30, help="Seconds to answer what was accepted after SIGTERM."),
     log_level: str = typer.Option("INFO", help="Of the log on standard error."),
 ) -> None:
     """Serve V1, V2 and gRPC, with the predictor in this process.
@@ -41,24 +49,60 @@ def serve(
     configure_logging(log_level)
     from bert_handler import kserve_model
 
-    server = kserve_model.Server(host, http_port, grpc_port or None, max_body_bytes, access_log, ui=ui)
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigError("--tls-cert and --tls-key go together")
+    from bert_handler.config import TRUST_REMOTE_CODE
+    from bert_handler.guard import Guard, Tokens
+
+    # Consent is the command line's alone: what the environment inherits does not count here.
+    os.environ[TRUST_REMOTE_CODE] = "1" if trust_remote_code else "0"
+    server = kserve_model.Server(
+        host,
+        http_port,
+        grpc_port or None,
+        max_body_bytes,
+        access_log,
+        grace_period_s,
+        ui=ui,
+        guard=Guard(Tokens.read(token_file, os.environ), management=enable_repository is not None),
+        tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+    )
     if torchserve is not None:
         from bert_handler.torchserve_proxy import TorchServe, front_models
 
         models = front_models(TorchServe(torchserve, torchserve_key_file), name)
     else:
-        models = _load(target, name, engine, device)
+        load = _loader(engine, device, require_signature)
+        models = _load(target, name, load)
+        if enable_repository is not None:
+            server.enable_repository(enable_repository, load)
     kserve_model.serve(models, server)
 
 
-def _load(target: Optional[Path], name: Optional[str], engine: Optional[str], device: Optional[str]) -> list:  # type: ignore[type-arg]
+def _loader(engine: Optional[str], device: Optional[str], public_key: Optional[Path]) -> Callable[..., Any]:
+    from bert_handler.artifact import Artifact
     from bert_handler.kserve_model import LocalModel
-    from bert_handler.packaging.model_store import models_of
     from bert_handler.predictor import Predictor
 
-    assert target is not None
-    models = []
-    for route, path in models_of(target, name).items():
-        predictor = Predictor.load(path, engine=engine, device=device)
-        models.append(LocalModel(route or predictor.identity.name, predictor))
-    return models
+    check = None
+    if public_key is not None:
+        from bert_handler.signing import check_signature, read_public_key
+
+        key = read_public_key(public_key)
+
+        def check(directory: Path) -> None:
+            check_signature(directory, key)
+
+    def load(route: Optional[str], path: Path) -> LocalModel:
+        predictor = Predictor.load(Artifact.open(path, check), engine=engine, device=device)
+        return LocalModel(route or predictor.identity.name, predictor)
+
+    return load
+
+
+def _load(target: Optional[Path], name: Optional[str], load: Callable[..., Any]) -> List[Any]:
+    from bert_handler.packaging.model_store import models_of
+
+    if target is None:
+        return []
+    return [load(route, path) for route, path in models_of(target, name).items()]

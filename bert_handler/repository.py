@@ -1,0 +1,108 @@
+"""Load, replace and unload models under load: the model repository extension of the KServe host.
+
+A new version is loaded and has passed its self-test before it takes the old one's place; the old one
+answers until then, and whatever it has accepted after that. One that fails never replaces anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bert_handler import jsonio
+from bert_handler.errors import BertHandlerError, InternalError, ModelNotFoundError, RequestError, UnservableError
+from bert_handler.protocols import error_reply
+
+logger = logging.getLogger(__name__)
+
+RETIRE_AFTER_S = 2.0
+"""Requests that have found the old version by now have handed it their rows by then."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Repository:
+    """The archives and model directories of one folder, by name.
+
+    models: the live models of the server.  load: makes a ready model of a name and a path, or raises.
+    """
+
+    def __init__(self, models: MutableMapping[str, Any], store: Path, load: Callable[[str, Path], Any]) -> None:
+        self._models = models
+        self._store = store
+        self._load = load
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        """The routes, for a server that has been told to have them."""
+        return [
+            Route("/v2/repository/index", self._index, methods=["POST", "GET"]),
+            Route("/v2/repository/models/{name}/load", self._answer(self.load), methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", self._answer(self.unload), methods=["POST"]),
+        ]
+
+    async def load(self, name: str) -> None:
+        """Load NAME.mar, or the directory NAME, and put it in the place of what has the name now.
+
+        Raises ModelNotFoundError without such a file, UnservableError where it cannot be served.
+        """
+        path = self._path(name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            try:
+                model = await asyncio.to_thread(self._load, name, path)
+            except BertHandlerError as exc:
+                raise UnservableError(f"model {name!r} was not loaded: {exc}") from exc
+            except Exception as exc:
+                logger.exception("model %s was not loaded", name)
+                raise InternalError from exc
+            old, self._models[name] = self._models.get(name), model
+            self._retire(old)
+
+    async def unload(self, name: str) -> None:
+        """Take a model out of the routes; what it has accepted is answered."""
+        if name not in self._models:
+            raise ModelNotFoundError(f"model {name!r} is not served here")
+        self._retire(self._models.pop(name))
+
+    def _path(self, name: str) -> Path:
+        if _NAME.fullmatch(name):
+            for path in (self._store / f"{name}.mar", self._store / name):
+                if path.is_file() or (path / "config.json").is_file():
+                    return path
+        raise ModelNotFoundError(f"the repository has no model {name!r}")
+
+    def _retire(self, model: Any) -> None:
+        async def retire() -> None:
+            await asyncio.sleep(RETIRE_AFTER_S)
+            await asyncio.to_thread(model.stop)
+
+        if model is not None:
+            task = asyncio.get_running_loop().create_task(retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _index(self, request: Request) -> Response:
+        paths = [path for path in self._store.iterdir() if path.suffix == ".mar" or (path / "config.json").is_file()]
+        names = sorted({path.stem if path.suffix == ".mar" else path.name for path in paths} | set(self._models))
+        rows = [{"name": name, "state": "READY" if name in self._models else "UNAVAILABLE"} for name in names]
+        return Response(jsonio.dumps(rows), media_type="application/json")
+
+    def _answer(self, act: Callable[[str], Any]) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            name = request.path_params["name"]
+            try:
+                await act(name)
+            except RequestError as exc:
+                reply = error_reply(exc)
+                return Response(reply.body, reply.status, media_type="application/json")
+            return Response(jsonio.dumps({"name": name}), media_type="application/json")
+
+        return answer
