@@ -57,7 +57,8 @@ def _view(explanation: Mapping[str, Any], suffix: str, prefix: str) -> View:
     cells = []
     for i, (word, value) in enumerate(zip(explanation["words"], importances)):
         new_field = fields is not None and (i == 0 or fields[i] != fields[i - 1])
-        apart = i > 0 and (offsets[i] is None or new_field or offsets[i][0] > offsets[i - 1][1])
+        gap = i > 0 and (None in (offsets[i], offsets[i - 1]) or offsets[i][0] > offsets[i - 1][1])
+        apart = i > 0 and (new_field or gap)
         cells.append(Cell(word, value, value / strongest, apart, fields[i] if new_field and fields else ""))
     facts = {
         "score": _number(explanation.get("score")),

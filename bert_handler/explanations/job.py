@@ -33,7 +33,8 @@ class Job:
         """Attribute every part of a target; `n_left` probes share what is left of the time."""
         first = next(iter(target.parts.values()))[0]
         sequence = self._home[first.row][0]
-        words = words_of(sequence, self._texts(first.row), self._task.model.tokenizer)
+        texts = self._texts(first.row)
+        words = self._in_text(words_of(sequence, texts, self._task.model.tokenizer), texts)
         parts = {}
         for name, probes in target.parts.items():
             tokens = np.zeros(sequence.n_tokens, dtype=np.float32)
@@ -54,6 +55,12 @@ class Job:
         index = [id(sequence) for sequence in self._encoded.sequences].index(id(self._home[row][0]))
         text = self._task.texts(self._encoded.example)[index]
         return (text,) if isinstance(text, str) else text
+
+    def _in_text(self, words: Sequence[Word], texts: Sequence[str]) -> list[Word]:
+        """Count characters from the text as sent: some tasks put a prompt before it, whose words have no place."""
+        sent = self._encoded.example.fields.get("text")
+        shift = len(texts[0]) - len(sent) if texts and isinstance(sent, str) and texts[0].endswith(sent) else 0
+        return [_shifted(word, shift) if shift and word.segment == 0 else word for word in words]
 
     def _question(self, probe: Probe, words: Sequence[Word]) -> Question:
         row = self._encoded.rows[probe.row]
@@ -76,3 +83,9 @@ class Job:
             own = np.array(encoding.ids[: int(replaced.sum())], dtype=np.int64)
             baseline[np.flatnonzero(replaced)[: len(own)]] = own
         return baseline
+
+
+def _shifted(word: Word, shift: int) -> Word:
+    if word.start is None or word.end is None or word.start < shift:
+        return replace(word, start=None, end=None)
+    return replace(word, start=word.start - shift, end=word.end - shift)

@@ -25,8 +25,10 @@ const lines = (text) => text.split("\n").filter((line) => line.trim());
 const modelPath = () => `v2/models/${encodeURIComponent(models.value)}`;
 
 async function call(path, body) {
-  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const response = await fetch(api(path), options);
+  const headers = body ? { "Content-Type": "application/json" } : {};
+  if (byId("token").value) headers.Authorization = `Bearer ${byId("token").value}`;
+  const response = await fetch(api(path), body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+  if (response.status === 401) byId("access").hidden = false;
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
   return answer;
@@ -137,9 +139,11 @@ function show(answer, explaining, milliseconds) {
 
 function code(path, body) {
   const url = api(path), json = JSON.stringify(body);
-  byId("curl").textContent = `curl -s ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
+  const guarded = !byId("access").hidden;
+  const key = guarded ? ` \\\n  -H "Authorization: Bearer $TOKEN"` : "", pythonKey = guarded ? ', "Authorization": "Bearer ..."' : "";
+  byId("curl").textContent = `curl -s ${url} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
   const python = `import json\nimport urllib.request\n\nbody = ${JSON.stringify(body, null, 4)}\n`;
-  byId("python").textContent = `${python}request = urllib.request.Request(\n    ${JSON.stringify(url)},\n    json.dumps(body).encode(),\n    {"Content-Type": "application/json"},\n)\nprint(json.load(urllib.request.urlopen(request)))`;
+  byId("python").textContent = `${python}request = urllib.request.Request(\n    ${JSON.stringify(url)},\n    json.dumps(body).encode(),\n    {"Content-Type": "application/json"${pythonKey}},\n)\nprint(json.load(urllib.request.urlopen(request)))`;
   byId("code").hidden = false;
 }
 
@@ -182,9 +186,16 @@ for (const button of document.querySelectorAll(".copy")) {
   });
 }
 
-try {
-  for (const name of (await call("v2/models")).models) models.append(element("option", { value: name }, name));
-  await choose();
-} catch (error) {
-  say(error.message, true);
+async function start() {
+  try {
+    const listed = (await call("v2/models")).models;
+    models.replaceChildren(...listed.map((name) => element("option", { value: name }, name)));
+    await choose();
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
 }
+
+byId("enter").addEventListener("click", start);
+start();

@@ -60,7 +60,7 @@ function heatMap(one, importances, delta, prefix) {
   const strongest = Math.max(...importances.map(Math.abs)) || 1, text = element("p", { className: "text" });
   one.words.forEach((word, i) => {
     const begins = one.fields && (i === 0 || one.fields[i] !== one.fields[i - 1]);
-    if (i && (begins || !one.offsets[i] || one.offsets[i][0] > one.offsets[i - 1][1])) text.append(begins ? "\n" : " ");
+    if (i && (begins || !one.offsets[i] || !one.offsets[i - 1] || one.offsets[i][0] > one.offsets[i - 1][1])) text.append(begins ? "\n" : " ");
     if (begins) text.append(element("span", { className: "field" }, one.fields[i]));
     const value = importances[i], side = value < 0 ? "against" : "for";
     text.append(weighted(element("span", { className: `word ${side}`, title: signed(value) }, word), value / strongest));

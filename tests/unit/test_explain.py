@@ -323,3 +323,41 @@ def test_captum_missing_names_the_extra(zoo, load, monkeypatch):
     failure = explainer.respond(Request([TEXTS[0]])).predictions[0]
     assert failure.error.status == 422
     assert "pip install 'bert-handler[explain]'" in str(failure.error)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_engines_without_gradients_explain_by_leaving_words_out(zoo, tmp_path, engine):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    from bert_handler.packaging.mar import build
+
+    archive = build(zoo("bert", "sequence_classification", num_labels=3), "model", "1.0", tmp_path, engine=engine).path
+    found = {}
+    for name in (engine, "torch"):
+        settings = {"handler": {"device": "cpu", "threads": 1, "engine": name}}
+        predictor = Predictor.load(archive, environ={}, model_yaml=settings)
+        found[name] = predictor.explain([TEXTS[0]], method="feature_ablation")[0]
+        if name == engine:
+            assert predictor.explain([TEXTS[0]])[0]["method"] == "feature_ablation"
+            with pytest.raises(UnservableError, match=f"engine='{engine}'"):
+                predictor.explain([TEXTS[0]], method="integrated_gradients")
+        predictor.close()
+    np.testing.assert_allclose(found[engine]["importances"], found["torch"]["importances"], atol=1e-4)
+
+
+def test_offsets_count_from_the_text_behind_a_prompt(zoo, tmp_path):
+    import json
+    import shutil
+
+    directory = tmp_path / "model"
+    shutil.copytree(zoo("bert", "embedding"), directory)
+    prompts = {"prompts": {"query": "question: "}, "default_prompt_name": "query"}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (directory / "setup_config.json").write_text('{"mode": "text_embedding"}')
+    predictor = Predictor.load(directory, device="cpu", environ={})
+    explanation = predictor.explain([{"text": TEXTS[1], "target": TEXTS[0]}], n_steps=4)[0]
+    predictor.close()
+    assert explanation["words"][:2] == ["question", ":"]
+    assert explanation["offsets"][:2] == [None, None]
+    for word, (start, end) in zip(explanation["words"][2:], explanation["offsets"][2:]):
+        assert TEXTS[1][start:end] == word
