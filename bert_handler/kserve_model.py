@@ -22,9 +22,9 @@ from bert_handler import jsonio, serving
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
-from bert_handler.playground import playground_routes
 from bert_handler.guard import Guard, GuardMiddleware
 from bert_handler.metrics import Collector, ModelMetrics, record
+from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
@@ -220,8 +220,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         grpc_port: int | None = 8081,
         max_body_bytes: int = DEFAULT_BODY_BYTES,
         access_log: bool = False,
-        grace_period_s: int = 30,
         *,
+        grace_period_s: int = 30,
         ui: bool = True,
         guard: Guard | None = None,
         tls: tuple[Path, Path] | None = None,

@@ -62,7 +62,7 @@ def serve(
         grpc_port or None,
         max_body_bytes,
         access_log,
-        grace_period_s,
+        grace_period_s=grace_period_s,
         ui=ui,
         guard=Guard(Tokens.read(token_file, os.environ), management=enable_repository is not None),
         tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),

@@ -1,0 +1,109 @@
+"""TorchServe's worker killed under load, and a front whose TorchServe is late, goes and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+from tests.servers import front_server, torchserve_server, wait_until
+
+BODY = json.dumps({"inputs": [{"name": "t", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]})
+
+
+@pytest.mark.torchserve
+def test_a_killed_worker_comes_back_under_load(zoo):
+    seen = Counter()
+    with torchserve_server(zoo("bert", "sequence_classification"), name="m") as server:
+        stopped = threading.Event()
+
+        def client():
+            with httpx.Client(timeout=120) as own:
+                while not stopped.is_set():
+                    headers = {"content-type": "application/json"}
+                    response = own.post(f"{server.url}/predictions/m", content=BODY, headers=headers)
+                    seen[response.status_code] += 1
+                    if response.status_code >= 500:
+                        time.sleep(0.1)
+
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(client) for _ in range(4)]
+            time.sleep(1)
+            worker = server.get("/models/m").json()[0]["workers"][0]
+            os.kill(int(worker["pid"]), signal.SIGKILL)
+            before = seen[200]
+            wait_until(server, lambda: _other_worker(server, worker["pid"]) and seen[200] > before + 20, 120)
+            stopped.set()
+            for job in jobs:
+                job.result(150)
+    assert {status for status in seen if status != 200} <= {500, 503, 507}, seen
+
+
+def _other_worker(server, pid):
+    workers = server.get("/models/m").json()[0]["workers"]
+    return any(worker["status"] == "READY" and worker["pid"] != pid for worker in workers)
+
+
+class Standin(BaseHTTPRequestHandler):
+    """The two routes of a TorchServe that readiness and inference need."""
+
+    def do_GET(self):
+        self.answer(b'[{"workers": [{"status": "READY"}], "models": []}]')
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(b'{"outputs": []}')
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+def behind(port):
+    server = ThreadingHTTPServer(("127.0.0.1", port), Standin)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    return server
+
+
+@pytest.mark.kserve
+def test_the_front_follows_its_torchserve_within_two_seconds():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+
+    def ready():
+        return front.get("/v2/health/ready").status_code
+
+    def took(status):
+        started = time.monotonic()
+        wait_until(front, lambda: ready() == status, 10)
+        return time.monotonic() - started
+
+    with front_server(f"http://127.0.0.1:{port}", name="m") as front:
+        assert ready() == 503, "without a TorchServe"
+        assert front.infer("m", BODY).status_code == 503
+        for _ in range(3):
+            server = behind(port)
+            assert took(200) < 2
+            assert front.infer("m", BODY).status_code == 200
+            server.shutdown()
+            server.server_close()
+            assert took(503) < 2
+            refused = front.infer("m", BODY)
+            assert refused.status_code == 503
+            assert set(refused.json()) == {"error"}
