@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from ts.handler_utils.utils import send_intermediate_predict_response
+from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.base_handler import BaseHandler
 
 from bert_handler import jsonio, serving
 from bert_handler.artifact import Artifact, verify
 from bert_handler.errors import InvalidRequestError, RequestError
+from bert_handler.metrics import Count
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity, Reply, Request
@@ -26,6 +29,8 @@ from bert_handler.serving import Answer, Call
 
 logger = logging.getLogger(__name__)
 
+REPORT_EVERY_S = 5.0
+"""A metric costs TorchServe a line of the worker's log; figures reach it with the next request after this."""
 FORM = "application/x-www-form-urlencoded"
 _ENVELOPES = ("body", "json", "kserve", "kservev2")
 
@@ -52,6 +57,9 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             device=None if gpu is None else f"cuda:{gpu}",
             model_yaml=context.model_yaml_config or None,
         )
+        self._statuses: list[int] = []
+        self._reported: Mapping[Count, float] = {}
+        self._next_report = 0.0
         self.context = context
         self.manifest = context.manifest
         _disarm_envelopes()
@@ -60,7 +68,10 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[Any]:
         """Answer a batch: one entry a row, each with its own status and headers."""
         self.context = context
-        return list(self.postprocess(self.inference(self.preprocess(data))))
+        started = time.perf_counter()
+        bodies = list(self.postprocess(self.inference(self.preprocess(data))))
+        self._count(len(bodies), time.perf_counter() - started)
+        return bodies
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[Call]:
         """Decode each row on its own; a wrong body is an error in its own call."""
@@ -74,8 +85,10 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def postprocess(self, data: list[Answer]) -> list[Any]:
         """Encode each answer and set its row's status, content type and headers."""
         bodies = []
+        self._statuses = []
         for index, answer in enumerate(data):
             reply = serving.encode(self.predictor, answer)
+            self._statuses.append(reply.status)
             if reply.status != HTTPStatus.OK:
                 self.context.set_response_status(reply.status, HTTPStatus(reply.status).phrase, index)
             self.context.set_response_content_type(index, reply.content_type)
@@ -87,6 +100,25 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def describe_handle(self) -> bytes:
         """The V2 model metadata: TorchServe asks for it with `GET /models/{name}?customized=true`."""
         return jsonio.dumps(self.predictor.metadata())
+
+    def _count(self, n_rows: int, seconds: float) -> None:
+        """Count a batch, and hand what was counted to the frontend's metrics every few seconds."""
+        # An overridden postprocess sets statuses of its own.
+        for status in self._statuses if len(self._statuses) == n_rows else [HTTPStatus.OK] * n_rows:
+            self.predictor.metrics.answered(int(status), seconds)
+        now = time.monotonic()
+        cache = getattr(self.context, "metrics", None)
+        if cache is None or now < self._next_report:
+            return
+        self._next_report = now + REPORT_EVERY_S
+        counted = self.predictor.metrics.counters()
+        for (name, label, value), count in counted.items():
+            increase = count - self._reported.get((name, label, value), 0)
+            if increase:
+                dimensions = ["model", label] if label else ["model"]
+                metric = cache.add_metric_to_cache(name, "count", dimensions, MetricTypes.COUNTER)
+                metric.add_or_update(increase, [self.predictor.identity.name, *([value] if label else [])])
+        self._reported = counted
 
     def _decode(self, row: Mapping[str, Any], index: int) -> Call:
         headers = self._headers(index)

@@ -20,6 +20,10 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
+Count = tuple[str, str, str]
+"""Name of a counter, its label beside the model's, and the label's value; empty where it has none."""
+
+
 class Histogram:
     """Counts of values up to each bound, and their sum.  Not thread-safe: its owner's lock guards it."""
 
@@ -53,6 +57,22 @@ class ModelMetrics:
         self.stages = {"tokenize": Histogram(SECONDS), "forward": Histogram(SECONDS)}
         self.batch_rows = Histogram(ROWS)
         self.instances = self.truncations = self.tokens = self.padding_tokens = 0
+
+    def counters(self) -> dict[Count, float]:
+        """Every counter's value by its name, second label and that label's value."""
+        with self._lock:
+            found: dict[Count, float] = {
+                ("bert_handler_requests_total", "status", s): n for s, n in self.requests.items()
+            }
+            found.update({("bert_handler_errors_total", "kind", kind): n for kind, n in self.errors.items()})
+            for field in ("instances", "truncations", "tokens", "padding_tokens"):
+                found[f"bert_handler_{field}_total", "", ""] = getattr(self, field)
+            for stage, histogram in self.stages.items():
+                found["bert_handler_stage_seconds_sum", "stage", stage] = histogram.sum
+                found["bert_handler_stage_seconds_count", "stage", stage] = sum(histogram.counts)
+            found["bert_handler_request_seconds_sum", "", ""] = self.request_seconds.sum
+            found["bert_handler_request_seconds_count", "", ""] = sum(self.request_seconds.counts)
+            return found
 
     def answered(self, status: int, seconds: float) -> None:
         """A request has its answer."""

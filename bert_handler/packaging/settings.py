@@ -75,6 +75,8 @@ class TorchServeSettings:
             "grpc_management_port": self.grpc_management_port,
             "enable_metrics_api": "true",
             "metrics_format": "prometheus",
+            "metrics_mode": "prometheus",
+            "model_metrics_auto_detect": "true",
             "number_of_netty_threads": self.netty_threads,
             "netty_client_threads": self.netty_threads,
             "job_queue_size": self.job_queue_size,

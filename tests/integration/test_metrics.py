@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import pytest
+
+from bert_handler.handler import REPORT_EVERY_S
 
 SAMPLE = '{"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["good film", "a bore"]}]}'
 
@@ -21,3 +26,18 @@ def test_kserve_host_exposes_its_figures(kserve_host):
     ):
         assert line in text
     assert "good film" not in text
+
+
+@pytest.mark.torchserve
+def test_torchserve_exposes_the_same_counters(torchserve_host):
+    url = f"http://127.0.0.1:{torchserve_host.ports['metrics-port']}/metrics"
+    deadline = time.monotonic() + 4 * REPORT_EVERY_S
+    text = ""
+    while "bert_handler_tokens_total{" not in text and time.monotonic() < deadline:
+        assert torchserve_host.infer("bert", SAMPLE, content_type="application/json").status_code == 200
+        time.sleep(1)
+        text = httpx.get(url).text
+    # The frontend adds the host's name as a label.
+    assert 'bert_handler_requests_total{model="BERTSeqClassification",status="200",' in text
+    assert 'bert_handler_stage_seconds_sum{model="BERTSeqClassification",stage="forward",' in text
+    assert 'bert_handler_tokens_total{model="BERTSeqClassification",' in text
