@@ -171,7 +171,7 @@ def sha256(path: Path) -> str:
 
 
 def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    entries = [entry for entry in mar.infolist() if not entry.is_dir()]
+    entries = [entry for entry in mar.infolist() if not entry.filename.endswith("/")]
     if len(entries) > MAX_ENTRIES:
         raise ArchiveError(f"the archive has {len(entries)} files; at most {MAX_ENTRIES} are unpacked")
     if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -219,6 +221,12 @@ def small_archive():
         file.writestr(zipfile.ZipInfo("config.json"), b'{"a": 1}')
         file.writestr(zipfile.ZipInfo("d/b.txt"), b"text" * 5, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("fuzz/corpus/archives/*")), ids=lambda p: p.name)
+def test_what_fuzzing_has_found_stays_refused(path, tmp_path):
+    with contextlib.suppress(ArchiveError):
+        unpack(path, tmp_path)
 
 
 def test_labels_of_the_wrong_length(zoo, tmp_path):

@@ -1,0 +1,64 @@
+"""What a client that goes leaves behind, and one that never sends its body."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from bert_handler import routes
+from bert_handler.errors import SlowBodyError
+from bert_handler.routes import Routes
+
+
+class Going:
+    """A request whose client goes after a moment."""
+
+    async def receive(self):
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+
+class Silent:
+    """A request whose body never ends."""
+
+    def __init__(self):
+        self.headers = {"content-length": "5"}
+
+    async def stream(self):
+        yield b"a"
+        await asyncio.sleep(60)
+
+
+async def test_an_answer_that_nobody_waits_for_is_cancelled():
+    ended = []
+
+    async def answer():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    with pytest.raises(ClientDisconnect):
+        await routes._watched(Going(), answer())
+    await asyncio.sleep(0)
+    assert ended == [True]
+
+
+async def test_an_answer_in_time_is_given():
+    async def answer():
+        await asyncio.sleep(0.06)
+        return "reply"
+
+    class Staying:
+        async def receive(self):
+            await asyncio.sleep(60)
+
+    assert await routes._watched(Staying(), answer()) == "reply"
+
+
+async def test_a_body_that_never_ends_is_408(monkeypatch):
+    monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.05)
+    with pytest.raises(SlowBodyError, match="did not arrive within"):
+        await Routes(dict)._body(Silent())
