@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Example:
-    """An instance of a task, its model in the zoo, and the outputs that are asked for."""
+    """An instance of a task, its model in the zoo, and the outputs that are asked for.
+
+    real: the real weights that the README shows instead of the zoo's, where there are any.
+    """
 
     task: str
     model: tuple[str, str]
@@ -17,6 +20,7 @@ class Example:
     outputs: tuple[str, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    real: str = ""
 
     def v2(self) -> bytes:
         """The request as V2 JSON, the instance in one BYTES element."""
@@ -39,8 +43,20 @@ NLI = {
 }
 
 EXAMPLES = (
-    Example("sequence_classification", ("bert", "sequence_classification"), "the cat sat", ("predict", "score")),
-    Example("token_classification", ("distilbert", "token_classification"), "Anna lives in Paris", ("predict",)),
+    Example(
+        "sequence_classification",
+        ("bert", "sequence_classification"),
+        "A moving, beautifully acted triumph.",
+        ("predict", "score"),
+        real="sentiment",
+    ),
+    Example(
+        "token_classification",
+        ("distilbert", "token_classification"),
+        "Justin Bieber lives in London",
+        ("predict",),
+        real="ner",
+    ),
     Example(
         "question_answering",
         ("roberta", "question_answering"),
@@ -49,7 +65,9 @@ EXAMPLES = (
         {"top_k": 2},
     ),
     Example("text_generation", ("gpt2", "generation"), "the dog", ("predict", "finish_reason"), {"max_new_tokens": 8}),
-    Example("text_embedding", ("mpnet", "embedding"), "the cat sat", ("embedding",), {"normalize": True}),
+    Example(
+        "text_embedding", ("mpnet", "embedding"), "the cat sat", ("embedding",), {"normalize": True}, real="encoder"
+    ),
     Example("fill_mask", ("bert", "fill_mask"), "the [MASK] sat", ("predict",), {"top_k": 2}),
     Example(
         "zero_shot_classification",

@@ -1,0 +1,44 @@
+"""What the README shows is what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bert_handler.cli import app
+from tests.readme import README, block, model_of, parameters_table, settings_table, tasks_table
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def test_the_tables_of_settings_and_parameters() -> None:
+    assert block("settings", TEXT) == settings_table(), "run: python -m tests.readme"
+    assert block("parameters", TEXT) == parameters_table(), "run: python -m tests.readme"
+
+
+def test_the_table_of_tasks_shows_real_answers(tmp_path: Path) -> None:
+    table = tasks_table(lambda example: model_of(example, tmp_path / example.task))
+    assert block("tasks", TEXT) == table, "run: python -m tests.readme"
+
+
+def test_every_command_shown_exists() -> None:
+    import typer
+
+    commands = typer.main.get_command(app).commands
+    shown = re.findall(r"^bert-handler ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
+    assert len(shown) >= 7
+    for line in shown:
+        words = shlex.split(line.replace("\\\n", " "), comments=True)
+        known = {
+            option for parameter in commands[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for word in words[1:]:
+            assert not word.startswith("--") or word.partition("=")[0] in known, f"bert-handler {words[0]}: {word}"
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./-]+)\)", TEXT))))
+def test_every_link_leads_somewhere(path: str) -> None:
+    assert (Path(README).parent / path).exists()

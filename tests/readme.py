@@ -1,0 +1,128 @@
+"""The README's tables, made from the code and from real answers.
+
+`python -m tests.readme` writes them anew; tests/contract/test_readme.py says when they are out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bert_handler import Predictor, jsonio
+from bert_handler.config import SETTINGS
+from bert_handler.packaging.demo_model import assemble, encoder_directory
+from bert_handler.tasks import TASKS
+from tests.contract.task_examples import EXAMPLES, Example
+from tests.zoo import build
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def settings_table() -> str:
+    """Every setting with its default."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{item.name}` | {_default(item.default)} | {_cell(item.doc)} |" for item in SETTINGS]
+    return "\n".join(rows)
+
+
+def parameters_table() -> str:
+    """The request parameters of every task."""
+    rows = ["| `mode` | outputs by default | request parameters (defaults in the settings, under the same names) |"]
+    rows.append("| --- | --- | --- |")
+    for name, task in TASKS.items():
+        parameters = ", ".join(f"`{item.name}`" for item in task.parameters if item.request)
+        rows.append(f"| `{name}` | {', '.join(f'`{output}`' for output in task.default_outputs)} | {parameters} |")
+    return "\n".join(rows)
+
+
+def tasks_table(models: Callable[[Example], Path]) -> str:
+    """One request a task and its real answer."""
+    rows = ["| task | instance | parameters | answer |", "| --- | --- | --- | --- |"]
+    for example in EXAMPLES:
+        settings = {} if example.real else {"mode": example.task}
+        predictor = Predictor.load(models(example), environ={}, model_yaml={"handler": settings})
+        answer = predictor.predict([example.instance], **example.parameters)[0]
+        predictor.close()
+        said = {name: shorten(jsonio.loads(jsonio.dumps(answer[name]))) for name in example.outputs}
+        task = f"`{example.task}`" + ("" if example.real else " ¹")
+        cells = (task, _code(example.instance), _code(example.parameters or None), _code(said))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def model_of(example: Example, directory: Path) -> Path:
+    """The model that the table shows: real weights where there are any, else the zoo's."""
+    if example.real == "encoder":
+        return encoder_directory()
+    if example.real:
+        return assemble(directory, example.real)
+    return build(*example.model, directory, **example.config)
+
+
+def shorten(value: Any) -> Any:
+    """Floats to two digits, long vectors to their beginning: what a table has room for."""
+    if isinstance(value, float):
+        return round(value, 2)
+    if isinstance(value, dict):
+        return {key: shorten(item) for key, item in value.items()}
+    if isinstance(value, list):
+        numbers = len(value) > 8 and all(isinstance(item, float) for item in value)
+        return (
+            [shorten(item) for item in value[:3]] + [f"… {len(value)} numbers"]
+            if numbers
+            else list(map(shorten, value))
+        )
+    return value
+
+
+def block(name: str, text: str) -> str:
+    """The table of that name as it stands in a text."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"README.md has no block {name}")
+    return found.group(1)
+
+
+def write(tables: dict[str, str]) -> None:
+    """Put tables in their blocks."""
+    text = README.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        text = text.replace(block(name, text), table)
+    README.write_text(text, encoding="utf-8")
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _code(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text if text.isprintable() and "\ufffd" not in text else json.dumps(value)
+    return f"`{_cell(text)}`"
+
+
+def main() -> int:
+    """Write all tables."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tables = {
+            "settings": settings_table(),
+            "parameters": parameters_table(),
+            "tasks": tasks_table(lambda item: model_of(item, Path(scratch) / item.task)),
+        }
+    write(tables)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
