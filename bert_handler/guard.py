@@ -14,8 +14,11 @@ from bert_handler.protocols import error_reply
 
 TOKENS_VARIABLE = "BERT_HANDLER_TOKENS"
 MIN_TOKEN_LENGTH = 16
-OPEN_PATHS = re.compile(r"/|/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready|/v1/models/[^/:]+")
-"""Probes of a kubelet carry no token; they say nothing but whether a model is ready."""
+OPEN_PATHS = re.compile(
+    r"/|/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready|/v1/models/[^/:]+|/ui(/[a-z.]*)?"
+)
+"""Probes of a kubelet carry no token; they say nothing but whether a model is ready. Nor does a browser
+that opens the playground: its files are the same everywhere, and what they call is guarded."""
 MANAGEMENT_PATH = "/v2/repository/"
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),

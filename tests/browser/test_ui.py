@@ -186,3 +186,16 @@ def test_the_page_opens_from_a_file(browser, demo_dir, tmp_path, scheme):
     assert complaints(browser) == []
     background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     assert (sum(int(part) for part in background.strip("rgba()").split(",")[:3]) > 380) == (scheme == "light")
+
+
+def test_a_guarded_server_is_asked_with_a_token(browser, demo_dir):
+    with kserve_server(demo_dir, name="bert", BERT_HANDLER_TOKENS="a-token-of-some-length") as guarded:
+        browser.get(f"{guarded.url}/ui/")
+        WebDriverWait(browser, 30).until(lambda d: d.find_element(By.ID, "token").is_displayed())
+        browser.find_element(By.ID, "token").send_keys("a-token-of-some-length")
+        browser.find_element(By.ID, "enter").click()
+        WebDriverWait(browser, 30).until(lambda d: d.find_element(By.ID, "about").text)
+        assert len(ask(browser, "predict", "A warm, funny film.")) == 1
+        assert "a-token-of-some-length" not in browser.find_element(By.ID, "curl").text
+        complaints(browser)  # the refusal before the token
+        browser.get("about:blank")
