@@ -26,6 +26,8 @@ try:
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
 
+logger = logging.getLogger(__name__)
+
 OPSET = 17
 ROW_WISE = ("MatMul", "Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization", "SkipLayerNormalization")
 """Operators that compute every token on its own."""
@@ -96,12 +98,30 @@ def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> None:
         if name.startswith(("onnxruntime.transformers", "fusion_", "onnx_model")):
             logging.getLogger(name).setLevel(logging.ERROR)
     optimizer = optimize_model(str(source), "bert", heads, size, opt_level=0, optimization_options=options)
-    compute_first_token_alone(optimizer.model)
-    optimizer.topological_sort()
     model = optimizer.model
     if not any(item.domain == "com.microsoft" for item in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    fused = onnx.ModelProto()
+    fused.CopyFrom(model)
+    compute_first_token_alone(model)
+    optimizer.topological_sort()
     save(model, path)
+    if not _loads(path):
+        # Some graphs have operands without a token axis, which cannot be picked from.
+        save(fused, path)
+
+
+def _loads(path: Path) -> bool:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime's own errors share no other base
+        logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
+        return False
+    return True
 
 
 def compute_first_token_alone(model: Any) -> None:

@@ -1,0 +1,1 @@
+"""The benchmark: contenders, load, offline limits, report."""

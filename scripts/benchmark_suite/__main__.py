@@ -1,0 +1,119 @@
+"""`scripts/benchmark`: start everything, measure in alternating rounds, report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmark_suite import load, report
+from scripts.benchmark_suite.contenders import ENGINES, Contender, corpus, prepare, running
+
+BULK_ROWS = 20_000
+ALLOWED_MB = {"torch": 450}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round of few contenders")
+    parser.add_argument("--output", type=Path, default=Path(".benchmark"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--clients", default="1,8,32,128")
+    args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.seconds, args.clients = 1, 1, "1,32"
+    args.output.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {
+        "machine": report.machine(),
+        "command": sys.argv[1:],
+        "load": {},
+        "offline": {},
+        "servers": {},
+    }
+    archives = prepare(args.output, args.quick)
+    texts, bodies = corpus(args.output, 128 if args.quick else 512)
+    engines = [name for name in ENGINES if name in archives]
+    for _ in range(args.rounds):
+        for name in engines if not args.quick else ["onnx"]:
+            results["offline"].setdefault(name, []).append(_offline(archives[name], name, texts, args.seconds / 4))
+    names = (
+        ["kserve onnx", "kserve pipeline"]
+        if args.quick
+        else [
+            *(f"kserve {name}" for name in engines),
+            *(f"torchserve {name}" for name in engines),
+            "torchserve padded",
+            "kserve pipeline",
+        ]
+    )
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(running(name, archives, args.output)) for name in names]
+        for server in servers:
+            load.run(server.url, bodies, 8, 1 if args.quick else 3)
+        for _ in range(args.rounds):
+            for clients in args.clients.split(","):
+                for server in servers:
+                    found = load.run(server.url, bodies, int(clients), args.seconds)
+                    results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
+        results["servers"] = {server.name: _server(server, archives) for server in servers}
+    if not args.quick:
+        results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in engines if name != "torch"}
+    report.write(results, args.output)
+    return 0
+
+
+def _server(server: Contender, archives: dict[str, Path]) -> dict[str, float]:
+    figures = {"ready_s": server.ready_s, "memory_mb": server.memory_mb()}
+    host, _, what = server.name.partition(" ")
+    if host == "kserve" and what in archives:
+        figures["allowed_mb"] = _weights_mb(archives[what], what) + ALLOWED_MB.get(what, 250)
+    return figures
+
+
+def _weights_mb(archive: Path, engine: str) -> float:
+    import zipfile
+
+    suffix = ".safetensors" if engine == "torch" else ".onnx.data"
+    with zipfile.ZipFile(archive) as mar:
+        return sum(entry.file_size for entry in mar.infolist() if entry.filename.endswith(suffix)) / 2**20
+
+
+def _offline(archive: Path, name: str, texts: Path, seconds: float) -> dict[str, float]:
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.benchmark_suite.offline",
+        str(archive),
+        ENGINES[name],
+        str(texts),
+        str(seconds),
+    ]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    line = next(line for line in output.splitlines() if line.startswith("RESULT "))
+    figures: dict[str, float] = json.loads(line[len("RESULT ") :])
+    return figures
+
+
+def _bulk(archive: Path, name: str, texts: Path, work: Path) -> float:
+    """Rows a second of `bert-handler predict --input`, without loading the model."""
+    from bert_handler import Predictor, bulk
+
+    lines = texts.read_text(encoding="utf-8").splitlines()
+    source = work / "bulk.txt"
+    source.write_text("\n".join((lines * (BULK_ROWS // len(lines) + 1))[:BULK_ROWS]) + "\n", encoding="utf-8")
+    predictor = Predictor.load(archive, engine=ENGINES[name], device="cpu")
+    started = time.perf_counter()
+    rows = bulk.score(predictor, source, work / "bulk.jsonl")
+    seconds = time.perf_counter() - started
+    predictor.close()
+    return rows / seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

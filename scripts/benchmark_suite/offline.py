@@ -1,0 +1,54 @@
+"""An engine without a server: its limit on sorted batches, and a lone text's latency.  Prints JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bert_handler import Predictor
+from bert_handler.engines.base import Batch, collate
+
+BUDGETS = (256, 512, 1024)
+
+
+def limit(archive: str, engine: str, texts: list[str], seconds: float) -> dict[str, float]:
+    """Sequences a second, the best of all budgets and of one forward on all cores and one a core."""
+    predictor = Predictor.load(archive, engine=engine, device="cpu")
+    base = predictor.config.parameters
+    encoded = predictor.task.encode([predictor.task.parse(text, base) for text in texts])
+    rows = sorted((row for item in encoded for row in item.rows), key=lambda row: row.length)  # type: ignore[union-attr]
+    cores, best = predictor.cpu.cores, 0.0
+    for budget in BUDGETS:
+        groups: list[list] = [[]]
+        for row in rows:
+            if (len(groups[-1]) + 1) * row.length > budget and groups[-1]:
+                groups.append([])
+            groups[-1].append(row)
+        batches: list[Batch] = [collate(group, {}) for group in groups]
+        for workers, threads in {(1, cores), (cores, 1)}:
+            best = max(best, _rate(predictor, batches, len(rows), workers, threads, seconds))
+    latencies = []
+    for text in texts[:100]:
+        started = time.perf_counter()
+        row = predictor.task.encode([predictor.task.parse(text, base)])[0].rows[0]  # type: ignore[union-attr]
+        predictor.engine.forward(collate([row], {}), cores)
+        latencies.append(1000 * (time.perf_counter() - started))
+    return {"rate": best, "p50": statistics.median(latencies)}
+
+
+def _rate(predictor: Predictor, batches: list[Batch], n_rows: int, workers: int, threads: int, seconds: float) -> float:
+    with ThreadPoolExecutor(workers) as pool:
+        started, passes = time.perf_counter(), 0
+        while passes == 0 or time.perf_counter() - started < seconds:
+            list(pool.map(lambda batch: predictor.engine.forward(batch, threads), batches))
+            passes += 1
+        return n_rows * passes / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    lines = Path(sys.argv[3]).read_text(encoding="utf-8").splitlines()
+    print("RESULT", json.dumps(limit(sys.argv[1], sys.argv[2], lines, float(sys.argv[4]))))

@@ -1,0 +1,144 @@
+"""What was measured, as a table, JSON, plots, and the ratios that must be reached."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bert_handler import jsonio
+from bert_handler.cpu import cpu_budget
+
+PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "kserve", "torchserve", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """Versions, processor and quota."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line for line in cpuinfo if line.startswith("flags")), "").split()
+    return {
+        "python": platform.python_version(),
+        "cpu": next((line.partition(": ")[2] for line in cpuinfo if line.startswith("model name")), "unknown"),
+        "instructions": [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if name in flags],
+        "cores": cpu_budget().reason,
+        "load_average_at_start": os.getloadavg()[0],
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def median(rounds: list[dict[str, Any]], key: str) -> float:
+    """The middle of one figure's rounds."""
+    return statistics.median(item[key] for item in rounds)
+
+
+def ratios(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
+    """The issue's ratios that this run can tell: what, value, bound, whether it is reached."""
+    load, offline = results["load"], results["offline"]
+    rows: list[tuple[str, float | None, float, bool]] = []
+
+    def rate(name: str, clients: str = "32") -> float | None:
+        return median(load[name][clients], "rate") if clients in load.get(name, {}) else None
+
+    def divided(left: float | None, right: float | None) -> float | None:
+        return left / right if left and right else None
+
+    def limit(name: str) -> float | None:
+        return median(offline[name], "rate") if name in offline else None
+
+    fp32 = [name for name in ("torch", "onnx", "openvino") if rate(f"kserve {name}")]
+    best = max(fp32, key=lambda name: limit(name) or 0)
+    hosted = [name for name in offline if rate(f"torchserve {name}")]
+    padded = rate("torchserve padded")
+    rows.append(
+        (f"KServe host, 32 clients, {best} / its limit", divided(rate(f"kserve {best}"), limit(best)), 0.90, True)
+    )
+    rows.append(
+        ("KServe host, 32 clients, int8 / its limit", divided(rate("kserve onnx int8"), limit("onnx int8")), 0.85, True)
+    )
+    rows.append(
+        (f"KServe host, 32 clients, {best} / padded row by row", divided(rate(f"kserve {best}"), padded), 7, True)
+    )
+    rows.append(
+        ("KServe host, 32 clients, int8 / padded row by row", divided(rate("kserve onnx int8"), padded), 10, True)
+    )
+    for name in hosted:
+        rows.append(
+            (
+                f"TorchServe host, 32 clients, {name} / its limit",
+                divided(rate(f"torchserve {name}"), limit(name)),
+                0.70,
+                True,
+            )
+        )
+    for name in (*fp32, *(["onnx int8"] if "onnx int8" in offline else [])):
+        lone, many = load[f"kserve {name}"].get("1"), load[f"kserve {name}"].get("32")
+        if lone:
+            rows.append(
+                (
+                    f"KServe host, one client, p50 / bare {name}",
+                    median(lone, "p50") / median(offline[name], "p50"),
+                    1.25,
+                    False,
+                )
+            )
+        if many:
+            rows.append(
+                (f"KServe host, 32 clients, {name}, p99 / p50", median(many, "p99") / median(many, "p50"), 3, False)
+            )
+        if lone and "1" in load.get(f"torchserve {name}", {}):
+            more = median(load[f"torchserve {name}"]["1"], "p50") - median(lone, "p50")
+            rows.append((f"TorchServe host over KServe host, one client, {name}, ms", more, 8, False))
+    for name, value in results.get("bulk", {}).items():
+        rows.append((f"bulk, {name} / its limit", divided(value, limit(name)), 0.95, True))
+    for name, figures in results["servers"].items():
+        if name.startswith("kserve ") and "allowed_mb" in figures:
+            rows.append((f"{name}, memory / allowed", figures["memory_mb"] / figures["allowed_mb"], 1.0, False))
+    return [
+        (what, value, f">= {bound:g}" if least else f"<= {bound:g}", value >= bound if least else value <= bound)
+        for what, value, bound, least in rows
+        if value is not None
+    ]
+
+
+def write(results: dict[str, Any], output: Path) -> None:
+    """Print the tables; write results.json and the plots."""
+    console = Console()
+    results["ratios"] = [dict(zip(("what", "value", "bound", "reached"), row)) for row in ratios(results)]
+    (output / "results.json").write_bytes(jsonio.dumps(results))
+    table = Table("contender", "clients", "req/s", "p50 ms", "p99 ms", "errors", title=results["machine"]["cpu"])
+    for name, by_clients in results["load"].items():
+        for clients, rounds in by_clients.items():
+            figures = [f"{median(rounds, key):.1f}" for key in ("rate", "p50", "p99")]
+            table.add_row(name, clients, *figures, str(sum(item["errors"] for item in rounds)))
+    for name, rounds in results["offline"].items():
+        table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", "", "")
+    console.print(table)
+    aims = Table("must reach", "measured", "bound", "", title="ratios in this run")
+    for what, value, bound, reached in ratios(results):
+        aims.add_row(what, f"{value:.2f}", bound, "[green]pass[/green]" if reached else "[red]falls short[/red]")
+    console.print(aims)
+    plot(results, output)
+
+
+def plot(results: dict[str, Any], output: Path) -> None:
+    """Throughput and latency against clients."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    for key, label in (("rate", "requests a second"), ("p50", "median latency, ms"), ("p99", "p99 latency, ms")):
+        figure, axes = pyplot.subplots(figsize=(8, 5))
+        for name, by_clients in results["load"].items():
+            clients = [int(item) for item in by_clients]
+            axes.plot(clients, [median(rounds, key) for rounds in by_clients.values()], marker="o", label=name)
+        axes.set(xscale="log", xlabel="clients", ylabel=label)
+        axes.legend(fontsize=7)
+        figure.savefig(output / f"{key}.png", dpi=120)
+        pyplot.close(figure)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert_handler import Predictor
+from bert_handler.errors import ConfigError
+from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
+from bert_handler.packaging.mar import build
+from tests.zoo import ENCODERS
+
+pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+TEXTS = ["The film was good.", "Where do I live? I live in a house by the river, not far from the old bridge.", "Yes"]
+CASES = {
+    "sequence_classification": ("sequence_classification", TEXTS, "logits"),
+    "token_classification": ("token_classification", TEXTS, None),
+    "question_answering": (
+        "question_answering",
+        [{"question": "Where do I live?", "context": text + " I live in Berlin."} for text in TEXTS],
+        "score",
+    ),
+    "text_embedding": ("embedding", TEXTS, "embedding"),
+}
+
+
+def archived(model: Path, directory: Path, **options: object) -> Path:
+    return build(model, "model", "1.0", directory, **options).path
+
+
+def answers(archive: Path, texts: list, **settings: object) -> list:
+    predictor = Predictor.load(archive, environ={}, model_yaml={"handler": {"device": "cpu", "threads": 2, **settings}})
+    try:
+        return predictor.predict(texts)
+    finally:
+        predictor.close()
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("task", CASES)
+def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
+    head, texts, output = CASES[task]
+    archive = archived(zoo("bert", head), tmp_path, engine=engine)
+    found, expected = (answers(archive, texts, engine=name) for name in (engine, "torch"))
+    for left, right in zip(found, expected):
+        if output is not None:
+            np.testing.assert_allclose(left[output], right[output], atol=1e-4)
+        else:
+            assert [item["word"] for item in left["predict"]] == [item["word"] for item in right["predict"]]
+
+
+@pytest.mark.parametrize("architecture", sorted(set(ENCODERS) - {"bert"}))
+def test_architectures_export(tmp_path, zoo, architecture):
+    archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine="onnx")
+    found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
+    for left, right in zip(found, expected):
+        np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
+
+
+def test_masks_are_gathered_in_the_graph(tmp_path, zoo):
+    archive = archived(zoo("bert", "fill_mask"), tmp_path, engine="onnx")
+    text = ["The [MASK] was good.", "The film was [MASK], and the music was [MASK] of the year."]
+    found, expected = (answers(archive, text, engine=name) for name in ("onnx", "torch"))
+    assert found[0]["predict"][0]["token"] == expected[0]["predict"][0]["token"]
+    assert found[0]["predict"][0]["score"] == pytest.approx(expected[0]["predict"][0]["score"], abs=1e-4)
+
+
+def test_a_masked_token_inside_a_sequence_is_not_read(tmp_path, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="onnx")
+    from bert_handler.schema import Tokens
+
+    ids = np.array([2, 40, 41, 42, 43, 3])
+    tokens = [Tokens({"input_ids": ids, "attention_mask": np.array([1, 1, 0, 1, 0, 1])})]
+    found, expected = (answers(archive, tokens, engine=name) for name in ("onnx", "torch"))
+    np.testing.assert_allclose(found[0]["logits"], expected[0]["logits"], atol=1e-4)
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path, zoo):
+    calibration = TEXTS * 20
+    for options in ({"engine": "onnx"}, {"engine": "onnx", "quantization": "int8", "calibration": calibration}):
+        model = zoo("bert", "embedding")
+        digests = {build(model, "model", "1.0", tmp_path / str(i), force=True, **options).sha256 for i in range(2)}
+        assert len(digests) == 1
+
+
+def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
+    built = build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, engine="auto")
+    assert [(row.engine, row.quantization) for row in built.measured] == [
+        ("torch", "none"),
+        ("onnx", "none"),
+        ("openvino", "none"),
+    ]
+    chosen = next(row for row in built.measured if row.chosen)
+    assert not chosen.problem
+    assert chosen.rate == max(row.rate for row in built.measured if not row.problem)
+
+
+def test_an_engine_only_archive_has_no_torch_weights(tmp_path, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="onnx", engine_only=True)
+    assert answers(archive, TEXTS)[0]["predict"]
+    with pytest.raises(ConfigError):
+        answers(archive, TEXTS, engine="torch")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnx", "quantization": "int8"}, "give --calibration FILE with at least 32 lines"),
+        ({"engine": "openvino", "quantization": "int8", "calibration": TEXTS * 20}, "not for openvino"),
+        ({"engine": "onx"}, "onnx"),
+        ({"engine_only": True}, "--engine-only needs an exported engine"),
+    ],
+)
+def test_wrong_wishes_say_what_to_change(tmp_path, zoo, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+
+
+def test_generation_says_that_it_needs_torch(tmp_path, zoo):
+    with pytest.raises(ConfigError, match="text_generation runs on the torch engine only"):
+        build(zoo("gpt2", "generation"), "model", "1.0", tmp_path, engine="onnx")
+
+
+def test_a_directory_without_a_graph_says_how_to_get_one(zoo):
+    with pytest.raises(ConfigError, match="bert-handler archive MODEL_DIR --engine onnx"):
+        answers(zoo("bert", "sequence_classification"), TEXTS, engine="onnx")
+
+
+@pytest.mark.slow
+def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path):
+    from bert_handler.packaging.demo_model import assemble
+
+    model = assemble(tmp_path / "demo")
+    calibration = [review.text for review in reviews() if bucket(review.film)][::25][:400]
+    options = {"engine": "onnx", "quantization": "int8", "calibration": calibration}
+    archive = archived(model, tmp_path, **options)
+    texts, labels = held_out_reviews()
+    found, expected = (
+        [row["predict"] for row in answers(path, texts)]
+        for path in (archive, archived(model, tmp_path / "fp32", engine="onnx"))
+    )
+    agreement = np.mean([left == right for left, right in zip(found, expected)])
+    right, right_int8 = (
+        np.mean([(row == "Accepted") == bool(label) for row, label in zip(rows, labels)]) for rows in (expected, found)
+    )
+    assert agreement >= 0.985
+    assert right - right_int8 <= 0.005
