@@ -182,7 +182,8 @@ def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfil
     safe = []
     for entry in entries:
         relative = PurePosixPath(entry.filename)
-        if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\\" in entry.filename or ":" in relative.parts[0]:
+        outside = not relative.parts or relative.is_absolute() or ".." in relative.parts
+        if outside or "\\" in entry.filename or ":" in relative.parts[0]:
             raise ArchiveError(f"the archive's entry {entry.filename!r} points outside of it")
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
