@@ -118,7 +118,7 @@ def _loads(path: Path) -> bool:
     options.log_severity_level = 4
     try:
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime's own errors share no other base
+    except Exception as exc:  # noqa: BLE001 - onnxruntime's own errors share no other base
         logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
         return False
     return True
