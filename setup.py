@@ -11,9 +11,7 @@ ROOT = Path(__file__).parent
 
 # The samples and the demo's delta stay at the top level of the checkout; installed, they are data packages.
 DATA_PACKAGES = {"bert_handler.artifacts": "artifacts", "bert_handler.setup_config": "setup_config"}
-DATA_FILES = [
-    f"{depth}*.{suffix}" for depth in ("", "*/") for suffix in ("json", "md", "safetensors", "yaml")
-]
+DATA_FILES = [f"{depth}*.{suffix}" for depth in ("", "*/") for suffix in ("json", "md", "safetensors", "yaml")]
 PACKAGE_FILES = [
     "py.typed",
     *(f"{depth}*.{suffix}" for depth in ("", "*/") for suffix in ("html", "css", "js", "json")),

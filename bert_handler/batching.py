@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, List, Tuple, Union
+from typing import Any, Callable, Union
 
 from numpy.typing import NDArray
 
@@ -198,8 +198,8 @@ class _Queue:
     def __init__(self) -> None:
         self.n_tokens = 0
         self._entries: dict[int, _Entry] = {}
-        self._by_age: Deque[int] = deque()
-        self._by_length: dict[Hashable, List[Tuple[int, int]]] = {}
+        self._by_age: deque[int] = deque()
+        self._by_length: dict[Hashable, list[tuple[int, int]]] = {}
         self._next = 0
 
     def __len__(self) -> int:

@@ -19,8 +19,8 @@ from bert_handler.commands.deploy import deploy, undeploy
 from bert_handler.commands.doctor import doctor
 from bert_handler.commands.explain import explain
 from bert_handler.commands.infer import infer
-from bert_handler.commands.manifest import manifest
 from bert_handler.commands.keygen import keygen
+from bert_handler.commands.manifest import manifest
 from bert_handler.commands.predict import predict
 from bert_handler.commands.serve import serve
 from bert_handler.commands.size import size

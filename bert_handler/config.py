@@ -19,9 +19,7 @@ MODEL_CONFIG = "model-config.yaml"
 ENVIRONMENT_PREFIX = "BERT_HANDLER_"
 TRUST_REMOTE_CODE = "BERT_HANDLER_TRUST_REMOTE_CODE"
 """The server's consent, which `serve --trust-remote-code` gives; it turns nothing on that a model does not ask for."""
-NOT_SETTINGS = frozenset(
-    {"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN", "BERT_HANDLER_TOKENS", TRUST_REMOTE_CODE}
-)
+NOT_SETTINGS = frozenset({"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN", "BERT_HANDLER_TOKENS", TRUST_REMOTE_CODE})
 """Consent, and secrets of `infer` and `serve`, which may be set where a model is loaded."""
 
 SETTINGS: tuple[Parameter, ...] = (
@@ -35,7 +33,6 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("engine", str, None, "torch, onnx or openvino; default: what the archive carries, else torch"),
     Parameter("dtype", str, "float32", "of the weights", choices=("float32", "bfloat16", "float16")),
     Parameter("quantization", str, "none", "of the weights", choices=("none", "int8")),
-    Parameter("compile", bool, False, "torch.compile with bucketed shapes (torch engine)"),
     Parameter("device", str, None, "cpu, cuda or cuda:N; default: cuda where there is one"),
     Parameter("max_batch_tokens", int, None, "padded tokens of one forward; default: by device", minimum=1),
     Parameter("max_batch_rows", int, 256, "sequences of one forward", minimum=1),
@@ -74,7 +71,6 @@ class HandlerConfig:
     engine: str | None
     dtype: str
     quantization: str
-    compile: bool
     device: str | None
     max_batch_tokens: int | None
     max_batch_rows: int

@@ -39,7 +39,9 @@ class ServedModel(Interface):
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Reply:
         """Answer one body; never raises for a refused request."""
 
-    async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Union[Reply, Events]:
+    async def stream(
+        self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]
+    ) -> Union[Reply, Events]:
         """Answer one body with server-sent events, or refuse it."""
 
     async def metadata(self) -> Mapping[str, Any]:

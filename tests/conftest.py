@@ -42,9 +42,7 @@ def load() -> Iterator[Callable[..., Predictor]]:
             key = f"{directory} {sorted(settings.items())}"
             if key not in made:
                 yaml = {"handler": {"device": "cpu", "threads": 1, **settings}}
-                made[key] = stack.enter_context(
-                    closing(Predictor.load(directory, model_yaml=yaml, environ={}))
-                )
+                made[key] = stack.enter_context(closing(Predictor.load(directory, model_yaml=yaml, environ={})))
             return made[key]
 
         yield get

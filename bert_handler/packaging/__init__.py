@@ -1,0 +1,1 @@
+"""From a model directory to something that runs: archives, settings, manifests, deployment."""

@@ -11,9 +11,10 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from bert_handler.errors import ConfigError
 

@@ -38,7 +38,7 @@ class Kubectl:
         if self.dry_run:
             return ""
         try:
-            done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+            done = subprocess.run(line, capture_output=True, text=True, check=False)
         except OSError as exc:
             raise DeploymentError(f"{self.program} cannot be run: {exc.strerror or exc}") from exc
         if done.returncode:

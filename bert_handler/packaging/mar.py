@@ -249,8 +249,8 @@ def _write_zip(stage: Path, target: Path) -> None:
                         shutil.copyfileobj(source, sink, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(target)
     except BaseException as exc:
         Path(partial).unlink(missing_ok=True)
         if isinstance(exc, OSError):

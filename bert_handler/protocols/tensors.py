@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, List, Union
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ MAX_DIMENSIONS = 32
 _PLAIN_TYPES: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 """Types of parsed JSON that a NumPy kind takes: a boolean is no number, 1.0 no integer."""
 
-Elements = List[Union[str, bytes]]
+Elements = list[Union[str, bytes]]
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,8 @@ def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     if len(text) > 1 and columns:
         other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
         raise InvalidRequestError(
-            f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; known fields: {', '.join(COLUMNS)}"
+            f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; "
+            f"known fields: {', '.join(COLUMNS)}"
         )
     instances = [_element(item) for tensor in text for item in tensor.data]
     return instances, len(text) == 1 and text[0].scalar and len(instances) == 1

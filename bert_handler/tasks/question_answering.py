@@ -125,7 +125,7 @@ class Spans:
     """
 
     def __init__(self, sequence: Encoded, context: str) -> None:
-        assert sequence.encoding is not None  # noqa: S101 - needs_offsets
+        assert sequence.encoding is not None
         encoding = sequence.encoding
         self.answers: dict[str, dict[str, Any]] = {}
         self.null_score = 1.0

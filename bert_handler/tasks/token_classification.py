@@ -144,7 +144,7 @@ class TokenClassification(Task):
         return Target(name, {"": [Probe(row, "logits", own) for row, own in weights.items()]}, score, entity)
 
     def _tokens(self, text: str, sequence: Encoded, rows: Sequence[RowOutputs]) -> Iterator[Token]:
-        assert sequence.encoding is not None  # noqa: S101 - needs_offsets
+        assert sequence.encoding is not None
         tokenizer, encoding = self.model.tokenizer, sequence.encoding
         ids, offsets = encoding.ids, encoding.offsets
         scores, decided = self._merged(sequence, rows)

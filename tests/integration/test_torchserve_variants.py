@@ -6,8 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import httpx
 import pytest
@@ -20,14 +20,14 @@ from tests.servers import RunningServer, free_ports, stop, wait_until
 
 pytestmark = pytest.mark.torchserve
 
-SUBCLASS = '''
+SUBCLASS = """
 from bert_handler import TransformerHandler
 
 
 class LowerCased(TransformerHandler):
     def postprocess(self, data):
         return [{"labels": [p["predict"].lower() for p in answer.response.predictions]} for answer in data]
-'''
+"""
 
 
 def stock_archive(model_dir: Path, name: str, handler: Path, store: Path) -> None:

@@ -20,7 +20,24 @@ from bert_handler.protocols import V2_REST
 from bert_handler.protocols.tensors import to_bytes
 from bert_handler.schema import Failure, Prediction, Request
 
-WORDS = "the film was good and the acting was better but half of the audience left early".split()
+WORDS = [
+    "the",
+    "film",
+    "was",
+    "good",
+    "and",
+    "the",
+    "acting",
+    "was",
+    "better",
+    "but",
+    "half",
+    "of",
+    "the",
+    "audience",
+    "left",
+    "early",
+]
 TEXTS = [" ".join(WORDS[i % 7 : i % 7 + 1 + i % 9]) for i in range(63)]
 PLACES = (0, 31, 63)
 SECRET = "poison-4711"

@@ -89,7 +89,7 @@ def test_any_bytes_are_taken_or_refused_alike(text):
     same(text)
 
 
-@given(st.text("0123456789eE+-.[]{},:\"\\ud8c truefalsnNaIity\n", max_size=24))
+@given(st.text('0123456789eE+-.[]{},:"\\ud8c truefalsnNaIity\n', max_size=24))
 def test_near_misses_are_taken_or_refused_alike(text):
     same(text)
 
@@ -169,7 +169,7 @@ def test_scores_are_written_alike(value):
     assert written(float(value), ORJSON) == written(float(value), None)
 
 
-@pytest.mark.parametrize("value", [{None: 1, True: 2, 3: 3, 1.5: 4}, (1, (2, "x")), "\x1f\x7f\u2028\"\\/", {}])
+@pytest.mark.parametrize("value", [{None: 1, True: 2, 3: 3, 1.5: 4}, (1, (2, "x")), '\x1f\x7f\u2028"\\/', {}])
 def test_keys_and_escapes_are_written_alike(value):
     assert written(value, ORJSON) == written(value, None)
 

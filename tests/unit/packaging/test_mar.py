@@ -97,7 +97,7 @@ def test_a_setting_with_a_typo_stops_the_build(model_dir: Path, tmp_path: Path) 
 def test_a_file_that_the_handler_needs_is_not_overwritten(model_dir: Path, tmp_path: Path) -> None:
     source = shutil.copytree(model_dir, tmp_path / "model")
     (source / "handler.py").write_text("")
-    with pytest.raises(ConfigError, match="handler.py would overwrite"):
+    with pytest.raises(ConfigError, match=r"handler\.py would overwrite"):
         build(source, "tiny", "1.0", tmp_path / "store")
 
 
