@@ -1,6 +1,6 @@
 """A client of the Open Inference Protocol (V2) over REST; `client_grpc` has its gRPC twin.
 
-It goes where the seed's curl goes: through a gateway that routes by Host header and asks for a
+It goes where curl goes: through a gateway that routes by Host header and asks for a
 session cookie.  Cookies and tokens are sent and never shown: not in errors, logs or reprs.
 """
 

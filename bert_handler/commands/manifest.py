@@ -11,7 +11,7 @@ import typer
 def manifest(
     name: str = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2."),
     storage_uri: str = typer.Option(..., help="Where the model lies, for instance pvc://task-pv-claim."),
-    host: str = typer.Option("torchserve", help="torchserve (the seed's pytorch predictor) or kserve."),
+    host: str = typer.Option("torchserve", help="torchserve (KServe's pytorch predictor) or kserve."),
     device: str = typer.Option("cpu", help="cpu or gpu."),
     namespace: Optional[str] = typer.Option(None, help="Namespace to write into the manifest; default: none."),
     model: str = typer.Option("bert", help="Route of the model in config.properties, for the readiness probe."),

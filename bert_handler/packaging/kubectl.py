@@ -19,7 +19,7 @@ DIGEST_LENGTH = 64
 class Kubectl:
     """Runs kubectl, or only shows what it would run.
 
-    pod, container: where the volume is mounted, as in the seed's model-store-pod.
+    pod, container: where the volume is mounted, for instance model-store-pod.
     show: takes each command line before it runs.
     """
 

@@ -1,4 +1,4 @@
-"""InferenceService manifests: the seed's TorchServe predictor, or the KServe host with its runtime.
+"""InferenceService manifests: KServe's TorchServe predictor, or the KServe host with its runtime.
 
 Knative scales on concurrency or requests, RawDeployment on CPU or memory (HPA) or on the rows that
 wait in the scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while

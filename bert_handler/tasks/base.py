@@ -42,7 +42,7 @@ EXPLANATION_FIELDS = frozenset(
         "on_deadline",
     }
 )
-"""Keys that matter to explanations alone and that predictions ignore; the seed's request carries `target`."""
+"""Keys that matter to explanations alone and that predictions ignore; KServe's sample requests carry `target`."""
 
 
 @dataclass(frozen=True)
