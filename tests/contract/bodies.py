@@ -142,7 +142,7 @@ REFUSED = [
     Body("shape against data", v2(tensor([GOOD], [2])), 400, error="inputs[0].shape [2] does not fit"),
     Body("a shape that is text", v2(tensor([GOOD], "1")), 400, error="inputs[0].shape must be a list of integers"),
     Body("numbers as BYTES", v2(tensor([1], [1])), 400, error="inputs[0].data must hold strings"),
-    Body("floats as tokens", v2(tensor([1.5], [1, 1], "INT64", "input_ids")), 400, error="does not hold INT64"),
+    Body("floats as tokens", v2(tensor([1.5], [1, 1], "INT64", "input_ids")), 400, error="must hold INT64 values"),
     Body("a wrong token tensor", v2(tensor([1], [1, 1], "INT64", "input_idz")), 400, error="did you mean 'input_ids'?"),
     Body(
         "a token beyond the vocabulary", v2(tensor([99999], [1, 1], "INT64", "input_ids")), 400, error="between 0 and"
