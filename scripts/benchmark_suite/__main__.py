@@ -25,7 +25,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--clients", default="1,8,32,128")
+    parser.add_argument("--contenders", help="only these, without bulk: 'kserve onnx,torchserve padded'")
     args = parser.parse_args()
+    chosen = [name.strip() for name in (args.contenders or "").split(",") if name.strip()]
+    few = args.quick or bool(chosen and not any("int8" in name or "openvino" in name for name in chosen))
     if args.quick:
         args.rounds, args.seconds, args.clients = 1, 1, "1,32"
     args.output.mkdir(parents=True, exist_ok=True)
@@ -36,13 +39,13 @@ def main() -> int:
         "offline": {},
         "servers": {},
     }
-    archives = prepare(args.output, args.quick)
+    archives = prepare(args.output, few)
     texts, bodies = corpus(args.output, 128 if args.quick else 512)
     engines = [name for name in ENGINES if name in archives]
     for _ in range(args.rounds):
         for name in engines if not args.quick else ["onnx"]:
             results["offline"].setdefault(name, []).append(_offline(archives[name], name, texts, args.seconds / 4))
-    names = (
+    names = chosen or (
         ["kserve onnx", "kserve pipeline"]
         if args.quick
         else [
@@ -62,7 +65,7 @@ def main() -> int:
                     found = load.run(server.url, bodies, int(clients), args.seconds)
                     results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
         results["servers"] = {server.name: _server(server, archives) for server in servers}
-    if not args.quick:
+    if not args.quick and not chosen:
         results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in engines if name != "torch"}
     report.write(results, args.output)
     return 0

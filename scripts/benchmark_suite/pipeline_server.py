@@ -21,7 +21,8 @@ class PipelineModel(kserve.Model):
         text = payload.inputs[0].data[0]
         text = text.decode() if isinstance(text, bytes) else text
         label = self.pipeline(text)[0]["label"]
-        return kserve.InferResponse(payload.id, "bert", [kserve.InferOutput("predict", [1], "BYTES", data=[label])])
+        output = kserve.InferOutput("predict", [1], "BYTES", data=[label])
+        return kserve.InferResponse(payload.id or "1", "bert", [output])
 
 
 if __name__ == "__main__":
