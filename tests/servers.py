@@ -16,6 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from bert_handler.packaging.settings import TorchServeSettings
+from bert_handler.packaging.torchserve import start
+
 START_DEADLINE_S = 180
 STOP_DEADLINE_S = 30
 
@@ -83,6 +86,22 @@ def torchserve_server(target: Path, *options: str, name: str | None = None, **en
             if "--token-auth" not in options:
                 wait_until(server, lambda: _workers_ready(server))
             yield server
+
+
+@contextlib.contextmanager
+def torchserve_of(settings: TorchServeSettings, ports: dict[str, int], work_dir: Path) -> Iterator[RunningServer]:
+    """A TorchServe with settings of one's own, every model with a worker that is ready."""
+    log = work_dir / "log"
+    with log.open("wb") as sink:
+        process = start(settings, work_dir, stdout=sink, stderr=subprocess.STDOUT)
+    server = RunningServer(process, ports, log, "/predictions/{}", work_dir)
+    try:
+        for name in settings.models:
+            wait_until(server, lambda name=name: server.get(f"/models/{name}").text.count("READY") == 1)
+        yield server
+    finally:
+        server.client.close()
+        stop(process)
 
 
 def free_ports(*names: str) -> dict[str, int]:

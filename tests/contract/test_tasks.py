@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import pytest
 from bert_handler import Predictor, jsonio
 from bert_handler.packaging.mar import build
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
-from bert_handler.packaging.torchserve import start
 from tests.contract.task_examples import EXAMPLES, Example
-from tests.servers import RunningServer, free_ports, kserve_server, stop, wait_until
+from tests.servers import RunningServer, free_ports, kserve_server, torchserve_of
 
 pytestmark = [pytest.mark.kserve, pytest.mark.torchserve]
 
@@ -59,16 +56,8 @@ def torchserve(store: Path) -> Iterator[RunningServer]:
     ports = json.loads((store / "ports.json").read_text())
     models = {item.task: RegisteredModel(f"{item.task}.mar", max_batch_delay_ms=1) for item in EXAMPLES}
     settings = TorchServeSettings(models, str(store / "model-store"), "127.0.0.1", **ports)
-    log = work_dir / "log"
-    process = start(settings, work_dir, stdout=log.open("wb"), stderr=subprocess.STDOUT)
-    running = RunningServer(process, ports, log, "/predictions/{}", work_dir)
-    try:
-        for name in models:
-            wait_until(running, lambda name=name: running.get(f"/models/{name}").text.count("READY") == 1)
+    with torchserve_of(settings, ports, work_dir) as running:
         yield running
-    finally:
-        stop(process)
-        shutil.rmtree(work_dir, ignore_errors=True)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.task)

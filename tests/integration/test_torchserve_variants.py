@@ -14,9 +14,8 @@ import pytest
 
 import bert_handler
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
-from bert_handler.packaging.torchserve import start
 from tests.contract.bodies import BAD, GOOD, SEED, tensor, v2
-from tests.servers import RunningServer, free_ports, stop, wait_until
+from tests.servers import RunningServer, free_ports, torchserve_of
 
 pytestmark = pytest.mark.torchserve
 
@@ -63,15 +62,8 @@ def server(demo_dir: Path, demo_mar: Path, tmp_path_factory: pytest.TempPathFact
         extra={"service_envelope": "kservev2"},
         **ports,
     )
-    log = work_dir / "log"
-    process = start(settings, work_dir, stdout=log.open("wb"), stderr=subprocess.STDOUT)
-    running = RunningServer(process, ports, log, "/predictions/{}", work_dir)
-    try:
-        for name in models:
-            wait_until(running, lambda name=name: running.get(f"/models/{name}").text.count("READY") == 1)
+    with torchserve_of(settings, ports, work_dir) as running:
         yield running
-    finally:
-        stop(process)
 
 
 def test_a_single_request_through_the_kservev2_envelope(server: RunningServer) -> None:
