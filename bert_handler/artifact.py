@@ -45,11 +45,15 @@ MAX_RATIO = 200
 
 @dataclass(frozen=True)
 class Artifact:
-    """A directory with a model's files, what config.json says, and the manifest's name if it has one."""
+    """A directory with a model's files, what config.json says, and the manifest's name if it has one.
+
+    digests: SHA-256 of the files that have been compared with an archive's checksums.
+    """
 
     directory: Path
     model_config: Mapping[str, Any]
     identity: Identity | None = None
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
     _keep: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -65,21 +69,21 @@ class Artifact:
         if path.is_dir():
             if check is not None:
                 check(path)
-                verify(path)
+                return cls.of_directory(path, verify(path))
             return cls.of_directory(path)
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; give a model directory or a .mar archive")
         directory = Path(tempfile.mkdtemp(prefix="bert_handler_"))
         owner = _TemporaryDirectory(directory)
-        unpack(path, directory)
+        digests = unpack(path, directory)
         if check is not None:
             check(directory)
         opened = cls.of_directory(directory)
-        return cls(directory, opened.model_config, opened.identity, owner)
+        return cls(directory, opened.model_config, opened.identity, digests, owner)
 
     @classmethod
-    def of_directory(cls, directory: Path) -> Artifact:
-        """Open a directory of model files, an unpacked archive among them."""
+    def of_directory(cls, directory: Path, digests: Mapping[str, str] | None = None) -> Artifact:
+        """Open a directory of model files, an unpacked archive among them; digests: what `verify` has returned."""
         path = directory / "config.json"
         if not path.is_file():
             raise ConfigError(f"{directory.name}/config.json is missing; save the model with save_pretrained()")
@@ -89,7 +93,13 @@ class Artifact:
             raise ConfigError(f"config.json is not JSON: {exc}") from exc
         if not isinstance(model_config, dict):
             raise ConfigError("config.json must be a JSON object")
-        return cls(directory, model_config, read_identity(directory))
+        return cls(directory, model_config, read_identity(directory), digests or {})
+
+    def sha256(self, pattern: str) -> str:
+        """Digests of the files that match a pattern, in the order of their names; empty where none does."""
+        paths = (path for path in self.directory.rglob(pattern) if path.is_file())
+        names = sorted(path.relative_to(self.directory).as_posix() for path in paths)
+        return " ".join(self.digests.get(name) or sha256(self.directory / name) for name in names)
 
     @property
     def num_labels(self) -> int:
@@ -110,9 +120,10 @@ def read_identity(directory: Path) -> Identity | None:
         raise ArchiveError(f"{MANIFEST} does not name the model and its version") from exc
 
 
-def unpack(archive: Path, directory: Path) -> None:
+def unpack(archive: Path, directory: Path) -> Mapping[str, str]:
     """Unpack a .mar into an empty directory, then compare every file with the archive's checksums.
 
+    Returns the digests of the files by name, as `verify` does.
     Raises ArchiveError on anything that is not a plain file below `directory`, on an implausible
     size, and on a file that is missing, surplus or changed.
     """
@@ -128,18 +139,19 @@ def unpack(archive: Path, directory: Path) -> None:
         raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
     except OSError as exc:
         raise ArchiveError(f"{archive.name} cannot be unpacked: {exc.strerror or exc}") from exc
-    verify(directory)
+    return verify(directory)
 
 
-def verify(directory: Path, *, compiled: bool = False) -> None:
+def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:
     """Compare the files of an unpacked archive with its checksums; archives without any are accepted.
 
+    Returns the SHA-256 of every file by its name.
     compiled: whether Python may have written bytecode beside its modules since the archive was unpacked.
     """
     path = directory / CHECKSUMS
     if not path.is_file():
-        return
-    stated = {}
+        return {}
+    stated: dict[str, str] = {}
     for line in _text(path).splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
@@ -152,6 +164,7 @@ def verify(directory: Path, *, compiled: bool = False) -> None:
             raise ArchiveError(f"the archive has a file that its checksums do not list: {name}")
         if sha256(directory / name) != stated[name]:
             raise ArchiveError(f"the archive's file {name} is not the one that was archived (sha256 differs)")
+    return stated
 
 
 def _text(path: Path) -> str:

@@ -7,9 +7,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bert_handler import jsonio
+from bert_handler.artifact import Artifact
 from bert_handler.errors import ConfigError
 
 ENGINE_FILE = "engine.json"
+
+
+WEIGHTS = "*.safetensors"
+
+
+def graph_files(file: str) -> str:
+    """Pattern of a graph's files: the graph, and its weights beside it."""
+    return f"{file}*"
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,8 @@ class Exported:
 
     engine: who runs it.  file: the graph, relative to the model's directory.
     task: the mode whose head is in the graph.  quantization: none or int8.
-    inputs, outputs: names in the graph's order.  weights_sha256: of the files it was exported from.
+    inputs, outputs: names in the graph's order.
+    graph_sha256: of the graph's files.  weights_sha256: of the files it was exported from.
     """
 
     engine: str
@@ -27,6 +37,7 @@ class Exported:
     quantization: str
     inputs: Sequence[str]
     outputs: Sequence[str]
+    graph_sha256: str
     weights_sha256: str
 
     @classmethod
@@ -41,9 +52,9 @@ class Exported:
         return cls(**content)
 
     @classmethod
-    def require(cls, directory: Path, engine: str, task: str, quantization: str) -> Exported:
+    def require(cls, artifact: Artifact, engine: str, task: str, quantization: str) -> Exported:
         """The graph for an engine and a task; ConfigError says how to get it where it is not there."""
-        exported = cls.read(directory)
+        exported = cls.read(artifact.directory)
         if exported is None or exported.engine != engine:
             carried = "none" if exported is None else f"one for the {exported.engine} engine"
             raise ConfigError(
@@ -59,7 +70,21 @@ class Exported:
                 f"quantization={quantization!r} is set, but the exported graph has {exported.quantization!r}; "
                 f"archive the model with --engine {engine} --quantization {quantization}"
             )
+        exported.check_files(artifact)
         return exported
+
+    def check_files(self, artifact: Artifact) -> None:
+        """ConfigError where the graph is another one, or the weights beside it are not those it was made from.
+
+        An archive's checksums cannot tell: they may have been written for the files that do not belong together.
+        """
+        if artifact.sha256(graph_files(self.file)) != self.graph_sha256:
+            raise ConfigError(f"{self.file} is not the graph that {ENGINE_FILE} describes; archive the model again")
+        weights = artifact.sha256(WEIGHTS)
+        if weights and weights != self.weights_sha256:
+            raise ConfigError(
+                f"{self.file} was exported from other weights than the archive's own; archive the model again"
+            )
 
     def to_json(self) -> bytes:
         """The content of engine.json."""

@@ -47,12 +47,12 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         """Load the model of the unpacked archive and answer the task's sample once."""
         properties = context.system_properties
         directory = Path(properties["model_dir"])
-        verify(directory, compiled=True)
+        digests = verify(directory, compiled=True)
         model = (context.manifest or {}).get("model", {})
         identity = Identity(str(model.get("modelName", directory.name)), str(model.get("modelVersion", "1.0")))
         gpu = properties.get("gpu_id")
         self.predictor = Predictor.load(
-            Artifact.of_directory(directory),
+            Artifact.of_directory(directory, digests),
             identity=identity,
             device=None if gpu is None else f"cuda:{gpu}",
             model_yaml=context.model_yaml_config or None,

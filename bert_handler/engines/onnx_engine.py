@@ -46,7 +46,7 @@ class OnnxEngine(Engine):
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> OnnxEngine:
         if device != "cpu":
             raise ConfigError(f"device={device!r}: the onnx engine runs on the CPU; use engine: torch on a GPU")
-        exported = Exported.require(artifact.directory, cls.name, task.name, config.quantization)
+        exported = Exported.require(artifact, cls.name, task.name, config.quantization)
         path = artifact.directory / exported.file
         cores = cpu_budget(config.threads).cores
         wide = session(path, cores)

@@ -42,7 +42,7 @@ class OpenVinoEngine(Engine):
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> OpenVinoEngine:
         if device != "cpu":
             raise ConfigError(f"device={device!r}: the openvino engine runs on the CPU; use engine: torch on a GPU")
-        exported = Exported.require(artifact.directory, cls.name, task.name, config.quantization)
+        exported = Exported.require(artifact, cls.name, task.name, config.quantization)
         cores = cpu_budget(config.threads).cores
         settings = {
             "NUM_STREAMS": str(cores),

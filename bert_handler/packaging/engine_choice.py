@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_handler.artifact import Artifact, sha256
+from bert_handler.artifact import Artifact
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines import engine_class
 from bert_handler.engines.base import Batch, Engine, collate
 from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import BertHandlerError, ConfigError, RequestError
-from bert_handler.exported import ENGINE_FILE, Exported
+from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
 from bert_handler.packaging.export import export, fuse, greatest_difference
 from bert_handler.schema import Instance, Row
 from bert_handler.tasks.base import EncodedExample, Task
@@ -180,11 +180,11 @@ class Trial:
         inputs, outputs = self._names
         file = directory / engine / "model.onnx"
         self._write(engine, quantization, plain, file)
-        weights = sorted(self._stage.rglob("*.safetensors"))
-        digests = " ".join(sha256(path) for path in weights)
-        exported = Exported(engine, f"{engine}/model.onnx", self._task.name, quantization, inputs, outputs, digests)
-        (directory / ENGINE_FILE).write_bytes(exported.to_json())
         artifact = Artifact(directory, self._artifact.model_config)
+        name = f"{engine}/{file.name}"
+        digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
+        exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests)
+        (directory / ENGINE_FILE).write_bytes(exported.to_json())
         return engine_class(engine).load(artifact, self._task, self._task.model.config, "cpu")
 
     def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bert_handler import Predictor
+from bert_handler.artifact import CHECKSUMS, unpack
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
-from bert_handler.packaging.mar import build
+from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from tests.zoo import ENCODERS
 
 pytest.importorskip("onnx")
@@ -104,6 +107,48 @@ def test_an_engine_only_archive_has_no_torch_weights(tmp_path, zoo):
     assert answers(archive, TEXTS)[0]["predict"]
     with pytest.raises(ConfigError):
         answers(archive, TEXTS, engine="torch")
+
+
+@pytest.fixture(scope="module")
+def exports(zoo, tmp_path_factory):
+    """Unpacked archives of two models of one shape, by engine."""
+
+    def unpacked(scale, engine):
+        directory = tmp_path_factory.mktemp(engine)
+        model = directory / "model"
+        shutil.copytree(zoo("bert", "sequence_classification"), model)
+        weights = load_file(model / "model.safetensors")
+        save_file({name: value * scale for name, value in weights.items()}, model / "model.safetensors")
+        unpack(archived(model, directory, engine=engine), directory / "out")
+        return directory / "out"
+
+    return {engine: [unpacked(np.float32(scale), engine) for scale in (1, 1.1)] for engine in ("onnx", "openvino")}
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("taken", "message"),
+    [
+        (["model.onnx", "model.onnx.data"], "model.onnx is not the graph that engine.json describes"),
+        (["model.onnx.data"], "model.onnx is not the graph that engine.json describes"),
+        (["model.onnx", "model.onnx.data", "../engine.json"], "was exported from other weights than the archive's own"),
+        (["../model.safetensors"], "was exported from other weights than the archive's own"),
+    ],
+)
+def test_an_engine_file_for_other_weights_is_found_at_load(exports, tmp_path, engine, taken, message):
+    """Whoever mixes two archives up, on purpose or not, may well have written fitting checksums."""
+    own, other = exports[engine]
+    mixed = tmp_path / "mixed"
+    shutil.copytree(own, mixed)
+    for name in taken:
+        shutil.copyfile(other / engine / name, mixed / engine / name)
+    (mixed / CHECKSUMS).unlink()
+    _write_checksums(mixed)
+    path = tmp_path / "mixed.mar"
+    _write_zip(mixed, path)
+    with pytest.raises(ConfigError, match=message):
+        answers(path, TEXTS)
+    assert answers(path, TEXTS, engine="torch")
 
 
 @pytest.mark.parametrize(
