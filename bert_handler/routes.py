@@ -7,6 +7,7 @@ They are put before the SDK's routes of the same paths: those refuse requests th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
@@ -17,10 +18,19 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio
-from bert_handler.errors import ModelNotFoundError, NotReadyError, RequestError, RequestTooLargeError, SlowBodyError
+from bert_handler.errors import (
+    InternalError,
+    ModelNotFoundError,
+    NotReadyError,
+    RequestError,
+    RequestTooLargeError,
+    SlowBodyError,
+)
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_BODY_BYTES = 32 * 2**20
 BODY_TIMEOUT_S = 60
@@ -197,6 +207,9 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             return _response(error_reply(exc))
         except ClientDisconnect:
             return Response(status_code=499)
+        except Exception:
+            logger.exception("a request on %s failed", request.scope["route"].path)
+            return _response(error_reply(InternalError()))
 
     return guarded
 
