@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
 from numpy.typing import NDArray
 
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
+from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
 
 logger = logging.getLogger(__name__)
@@ -28,17 +28,21 @@ RowOutputs = Mapping[str, "NDArray[Any]"]
 Outcome = Union[RowOutputs, RequestError]
 Run = Callable[[Sequence[Row], int], Sequence[RowOutputs]]
 
-MAX_PADDING = 0.25
-"""Most of a micro-batch that may be padding: a second forward is cheaper than more."""
+MAX_PAUSE_S = 1.0
+"""Longest that a lease waits for the queue to be empty: a steady load does not stop its holder for ever."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """max_batch_tokens: padded tokens of one forward.  max_queue_rows: rows that may wait."""
+    """max_batch_tokens: padded tokens of one forward.  max_queue_rows: rows that may wait.
+
+    overhead_tokens: padding that is cheaper than one more forward.
+    """
 
     max_batch_tokens: int
     max_batch_rows: int
     max_queue_rows: int
+    overhead_tokens: int
 
 
 class _Ticket:
@@ -69,6 +73,10 @@ class _Entry:
     index: int
     deadline: float | None
 
+    @property
+    def cancelled(self) -> bool:
+        return self.ticket.future.cancelled()
+
 
 class Scheduler:
     """Runs rows in micro-batches on a fixed budget of cores.
@@ -80,8 +88,9 @@ class Scheduler:
     def __init__(self, run: Run, limits: Limits, cores: int = 1) -> None:
         self._run = run
         self._limits = limits
-        self._queue = _Queue()
-        self._free_cores = cores
+        self._queue: LengthQueue[_Entry] = LengthQueue(limits.overhead_tokens)
+        self._cores = self._free_cores = cores
+        self._reserved_cores = 0
         self._changed = threading.Condition()
         self._closed = False
         self._rows_per_s = 0.0
@@ -131,10 +140,33 @@ class Scheduler:
         for worker in self._workers:
             worker.join()
 
+    @contextmanager
+    def lend(self) -> Iterator[Lease]:
+        """Lend half of the cores, one at least, to work in steps that gives way to rows."""
+        lease = Lease(self, max(1, self._cores // 2))
+        self._borrow(lease.threads)
+        try:
+            yield lease
+        finally:
+            self._give_back(lease.threads)
+
+    def _borrow(self, threads: int) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: not len(self._queue) and self._free_cores >= threads, MAX_PAUSE_S):
+                self._reserved_cores += threads
+                self._changed.wait_for(lambda: self._free_cores >= threads)
+                self._reserved_cores -= threads
+            self._free_cores -= threads
+
+    def _give_back(self, threads: int) -> None:
+        with self._changed:
+            self._free_cores += threads
+            self._changed.notify_all()
+
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (len(self._queue) and self._free_cores):
+                while not (len(self._queue) and self._free_cores > self._reserved_cores):
                     if self._closed and not len(self._queue):
                         return
                     self._changed.wait()
@@ -143,15 +175,14 @@ class Scheduler:
             try:
                 self._compute(entries, threads)
             finally:
-                with self._changed:
-                    self._free_cores += threads
-                    self._changed.notify_all()
+                self._give_back(threads)
 
     def _take(self) -> tuple[list[_Entry], int]:
-        shares = min(self._free_cores, len(self._queue))
+        free = self._free_cores - self._reserved_cores
+        shares = min(free, len(self._queue))
         budget = min(self._limits.max_batch_tokens, -(-self._queue.n_tokens // shares))
         entries = self._queue.take(budget, self._limits.max_batch_rows)
-        return entries, self._free_cores // shares
+        return entries, free // shares
 
     def _compute(self, entries: Sequence[_Entry], threads: int) -> None:
         now = time.monotonic()
@@ -159,7 +190,7 @@ class Scheduler:
         for entry in entries:
             if entry.deadline is not None and entry.deadline <= now:
                 entry.ticket.deliver(entry.index, DeadlineError("the deadline passed before the model was free"))
-            elif not entry.ticket.future.cancelled():
+            elif not entry.cancelled:
                 live.append(entry)
         if live:
             self._forward(live, threads)
@@ -192,74 +223,15 @@ class Scheduler:
         return max(1, min(60, round(waiting / self._rows_per_s))) if self._rows_per_s else 1
 
 
-class _Queue:
-    """Waiting entries, by age and by length.  Not thread-safe: the scheduler's lock guards it."""
+@dataclass(frozen=True)
+class Lease:
+    """Cores that somebody else computes on, with as many threads, between the rows of a scheduler."""
 
-    def __init__(self) -> None:
-        self.n_tokens = 0
-        self._entries: dict[int, _Entry] = {}
-        self._by_age: deque[int] = deque()
-        self._by_length: dict[Hashable, list[tuple[int, int]]] = {}
-        self._next = 0
+    scheduler: Scheduler
+    threads: int
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def add(self, entry: _Entry) -> None:
-        number = self._next
-        self._next += 1
-        self._entries[number] = entry
-        self._by_age.append(number)
-        insort(self._by_length.setdefault(entry.row.key, []), (entry.row.length, number))
-        self.n_tokens += entry.row.length
-
-    def drop_cancelled(self) -> None:
-        """Remove what nobody waits for any more."""
-        for number in [number for number, entry in self._entries.items() if entry.ticket.future.cancelled()]:
-            row = self._entries.pop(number).row
-            lane = self._by_length[row.key]
-            del lane[bisect_left(lane, (row.length, number))]
-            if not lane:
-                del self._by_length[row.key]
-            self.n_tokens -= row.length
-
-    def take(self, budget: int, max_rows: int) -> list[_Entry]:
-        """Remove the oldest entry and its neighbours in length that fit the budget beside it."""
-        while self._by_age[0] not in self._entries:
-            self._by_age.popleft()
-        oldest = self._entries[self._by_age[0]]
-        lane = self._by_length[oldest.row.key]
-        low, high = neighbours(lane, bisect_left(lane, (oldest.row.length, self._by_age[0])), budget, max_rows)
-        numbers = [number for _, number in lane[low:high]]
-        del lane[low:high]
-        if not lane:
-            del self._by_length[oldest.row.key]
-        taken = [self._entries.pop(number) for number in numbers]
-        self.n_tokens -= sum(entry.row.length for entry in taken)
-        return taken
-
-
-def neighbours(lane: Sequence[tuple[int, int]], seed: int, budget: int, max_rows: int) -> tuple[int, int]:
-    """Grow a range around `seed` in a lane sorted by length, the nearest length first.
-
-    lane: (length, number) pairs.  budget: padded tokens of the batch; the seed itself always fits.
-    Returns the range [low, high).
-    """
-    low, high = seed, seed + 1
-    total = longest = lane[seed][0]
-    while high - low < max_rows:
-        below = lane[low - 1][0] if low else None
-        above = lane[high][0] if high < len(lane) else None
-        fits = []
-        for length in (below, above):
-            if length is None:
-                continue
-            padded = (high - low + 1) * max(longest, length)
-            if padded <= budget and total + length >= (1 - MAX_PADDING) * padded:
-                fits.append((abs(longest - length), length is above, length))
-        if not fits:
-            break
-        _, upwards, length = min(fits)
-        total, longest = total + length, max(longest, length)
-        low, high = (low, high + 1) if upwards else (low - 1, high)
-    return low, high
+    def give_way(self) -> None:
+        """Let the rows that wait go first; called between two steps."""
+        if len(self.scheduler):
+            self.scheduler._give_back(self.threads)
+            self.scheduler._borrow(self.threads)

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 OUTPUT = OutputSpec("explanation", "BYTES")
 OUTPUTS = {OUTPUT.name: OUTPUT}
 
-MAX_STEP_TOKENS = {"cpu": 256, "cuda": 16384}
+MAX_STEP_TOKENS = {"cpu": 128, "cuda": 16384}
 """Padded tokens of one forward: on a CPU few, since predictions wait that long for a core."""
 
 
@@ -151,7 +151,7 @@ class Explainer:
             return Failure(InternalError())
 
     def _explain(self, instance: Instance, options: Options, base: Mapping[str, Any], left: _Left) -> Prediction:
-        clock = Clock(left.deadline(options), self._predictions_wait)
+        clock = Clock(left.deadline(options))
         clock.check()
         name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
         method = self._method(name)
@@ -160,10 +160,11 @@ class Explainer:
         references = self._references(options, base)
         decision = self._task.decision(encoded, rows, options.targets, references)
         job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
-        shared = clock.share(left.n_instances)
         targets = decision.targets[:MAX_TARGETS]
         n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
-        explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
+        with self._predictor.scheduler.lend() as lease:
+            shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
+            explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
         cut = any(not item.complete for found in explained for item in found.attributions)
         if cut and options.on_deadline == "error":
             raise DeadlineError(f"deadline_ms={options.deadline_ms} passed before the explanation was complete")
@@ -172,9 +173,6 @@ class Explainer:
             common["targets_left_out"] = len(decision.targets) - len(targets)
         content = document(decision, explained, common, self._task.segments)
         return Prediction({OUTPUT.name: content}, encoded.n_tokens, encoded.truncated)
-
-    def _predictions_wait(self) -> bool:
-        return len(self._predictor.scheduler) > 0
 
     def _encode(self, instance: Instance, base: Mapping[str, Any]) -> EncodedExample:
         found = self._task.encode([self._task.parse(instance, base)], offsets=True)[0]

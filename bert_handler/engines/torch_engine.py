@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,7 +73,6 @@ class TorchEngine(Engine):
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph = graph
         self.transfer = Transfer(device)
-        self._thread = threading.local()
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
@@ -109,9 +107,8 @@ class TorchEngine(Engine):
 
     def _limit_threads(self, threads: int) -> None:
         # The intra-op limit belongs to the calling thread, so two forwards can have one core each.
-        if self.device == "cpu" and getattr(self._thread, "limit", None) != threads:
+        if self.device == "cpu":
             torch.set_num_threads(threads)
-            self._thread.limit = threads
 
 
 def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:

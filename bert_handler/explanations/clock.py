@@ -1,4 +1,4 @@
-"""When an explanation may compute: before its deadline, and while no prediction waits."""
+"""When an explanation may compute: before its deadline, and after the predictions that wait."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import Callable
 
-MAX_PAUSE_S = 0.5
-PAUSE_S = 0.005
-
 
 class OutOfTimeError(Exception):
     """The deadline passed between two forwards."""
 
 
-def never() -> bool:
-    """No prediction ever waits."""
-    return False
+def nobody_waits() -> None:
+    """There is nothing to give way to."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +20,16 @@ class Clock:
     """Asked before every forward of an explanation.
 
     deadline: time.monotonic() by which the answer is due, None for no limit.
-    busy: whether predictions wait.  An explanation lets them pass, for half a second at most, so
-        that a steady load of predictions does not stop it for ever.
+    threads: cores that a forward may use.  give_way: lets predictions that wait go first.
     """
 
     deadline: float | None = None
-    busy: Callable[[], bool] = never
+    threads: int = 1
+    give_way: Callable[[], None] = nobody_waits
 
     def check(self) -> None:
         """Let predictions pass, then raise OutOfTimeError where the deadline has passed."""
-        started = time.monotonic()
-        while self.busy() and time.monotonic() - started < MAX_PAUSE_S:
-            time.sleep(PAUSE_S)
+        self.give_way()
         if self.left_s() <= 0:
             raise OutOfTimeError
 

@@ -125,6 +125,7 @@ class GradientMethod(Method):
 
     def attribute(self, question: Question, options: Options, clock: Clock) -> Attribution:
         with self.twin.lock:
+            torch.set_num_threads(clock.threads)
             # The first forwards are let through: without them there would be nothing to answer.
             scene = Scene(self.twin, question, clock.unlimited(), self._device)
             ends = scene.value(scene.embedded), scene.value(scene.baseline)

@@ -105,7 +105,7 @@ class FeatureAblation(Method):
                 Row({**question.row.inputs, "input_ids": ids}, question.row.length)
                 for ids in variants[start : start + size]
             ]
-            outputs = self._task.execute(self._engine, rows, collate(rows, {}), 1)
+            outputs = self._task.execute(self._engine, rows, collate(rows, {}), clock.threads)
             values += [read(question.probe, output) for output in outputs]
         return values
 

@@ -114,19 +114,21 @@ def test_predictions_are_not_starved(kserve):
     texts = [f"{GOOD} {i}" for i in range(200)]
     body = {"instances": [f"{GOOD} {BAD}"], "parameters": {"n_steps": 50}}
 
+    client = httpx.Client(timeout=300, limits=httpx.Limits(max_connections=216))
+
     def predict(text):
         started = time.monotonic()
-        response = httpx.post(f"{kserve.url}/v1/models/bert:predict", json={"instances": [text]}, timeout=120)
+        response = client.post(f"{kserve.url}/v1/models/bert:predict", json={"instances": [text]})
         return response.status_code, response.json()["predictions"], time.monotonic() - started
 
     def explain(_):
-        return httpx.post(f"{kserve.url}/v1/models/bert:explain", json=body, timeout=300)
+        return client.post(f"{kserve.url}/v1/models/bert:explain", json=body)
 
     def p95(found):
         assert all(status == 200 and answer == ["Accepted"] for status, answer, _ in found)
         return statistics.quantiles([seconds for _, _, seconds in found], n=20)[-1]
 
-    with ThreadPoolExecutor(200) as clients, ThreadPoolExecutor(16) as others:
+    with client, ThreadPoolExecutor(200) as clients, ThreadPoolExecutor(16) as others:
         list(clients.map(predict, texts))
         alone = min(p95(list(clients.map(predict, texts))) for _ in range(2))
         explanations = [others.submit(explain, i) for i in range(16)]

@@ -42,7 +42,7 @@ def gate():
 
 @pytest.fixture
 def scheduler(gate):
-    made = Scheduler(gate, Limits(max_batch_tokens=8, max_batch_rows=2, max_queue_rows=6))
+    made = Scheduler(gate, Limits(max_batch_tokens=8, max_batch_rows=2, max_queue_rows=6, overhead_tokens=8))
     yield made
     gate.open.set()
     made.close()

@@ -30,7 +30,7 @@ LAYERS = (
     }
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
-    {"batching", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"}
+    {"batching", "length_queue", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"}
     | {"guard", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk"},
