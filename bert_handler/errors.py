@@ -58,6 +58,18 @@ class ModelNotFoundError(RequestError):
     status = 404
 
 
+class NoRouteError(RequestError):
+    """The path is none that the server has."""
+
+    status = 404
+
+
+class WrongMethodError(RequestError):
+    """The path is there, and takes other methods."""
+
+    status = 405
+
+
 class SlowBodyError(RequestError):
     """The client took too long to send its body."""
 

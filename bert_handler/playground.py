@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -40,6 +41,6 @@ async def _redirect(request: Request) -> Response:
 async def _file(request: Request) -> Response:
     name = request.path_params.get("name", "index.html")
     if name not in FILES:
-        return Response("not found", 404, HEADERS)
+        raise HTTPException(404)
     content = resources.files("bert_handler").joinpath("ui", name).read_bytes()
     return Response(content, 200, {**HEADERS, "Content-Type": FILES[name]})

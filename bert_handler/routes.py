@@ -1,30 +1,35 @@
 """The HTTP routes of the KServe host: the Open Inference Protocol, V1, and TorchServe's own.
 
-They are put before the SDK's routes of the same paths: those refuse requests that clients send
-(shapes of -1, bare strings, missing content types) and parse each body twice.
+They stand in the place of the SDK's: those refuse requests that clients send (shapes of -1, bare
+strings, missing content types), parse each body twice, and answer errors in another form.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
 
+from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import bert_handler
-from bert_handler import jsonio
+from bert_handler import jsonio, openapi
 from bert_handler.errors import (
     InternalError,
     ModelNotFoundError,
+    NoRouteError,
     NotReadyError,
     RequestError,
     RequestTooLargeError,
     SlowBodyError,
+    WrongMethodError,
 )
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
@@ -41,6 +46,21 @@ _JSON = "application/json"
 _STREAM = {"content-type": EVENT_STREAM, "cache-control": "no-cache"}
 
 Events = AsyncIterator[bytes]
+
+
+class ModelName(Convertor[str]):
+    """A name before `:predict`, so that a GET of that path is a wrong method and no unknown model."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", ModelName())
 
 
 class ServedModel(Interface):
@@ -85,6 +105,7 @@ class Routes:
             ("POST", "/v1/models/{name}:explain", self._infer(None, explain=True)),
             ("POST", "/explanations/{name}", self._infer(None, explain=True)),
             ("POST", "/explanations/{name}/{version}", self._infer(None, explain=True)),
+            ("GET", "/", self.live),
             ("GET", "/v2", self.server_metadata),
             ("GET", "/v2/", self.server_metadata),
             ("GET", "/v2/health/live", self.live),
@@ -95,7 +116,8 @@ class Routes:
             ("GET", "/v2/models/{name}/versions/{version}", self.model_metadata),
             ("GET", "/v2/models/{name}/ready", self.model_ready),
             ("GET", "/v2/models/{name}/versions/{version}/ready", self.model_ready),
-            ("GET", "/v1/models/{name}", self.model_ready),
+            ("GET", "/v1/models/{name:model}", self.model_ready),
+            ("GET", "/openapi.json", self.described),
         ]
         return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
 
@@ -129,6 +151,11 @@ class Routes:
         if not await (await self._model(request)).healthy():
             raise NotReadyError(f"model {name!r} is not ready")
         return _json({"name": name, "ready": True})
+
+    async def described(self, request: Request) -> Response:
+        """OpenAPI of the routes that this server has."""
+        paths = [route.path for route in request.app.routes]
+        return _json(openapi.description(paths, self._models()))
 
     def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Endpoint:
         async def infer(request: Request) -> Response:
@@ -197,6 +224,31 @@ async def find(models: Mapping[str, ServedModel], name: str, version: str | None
         if version not in versions:
             raise ModelNotFoundError(f"model {name!r} has version {', '.join(versions)}, not {version!r}")
     return model
+
+
+def application(routes: Sequence[Route]) -> Starlette:
+    """The ASGI application of some routes, which answers in the contract's form whatever is asked of it."""
+    made = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})
+    made.router.redirect_slashes = False
+    return made
+
+
+async def _unrouted(request: Request, exc: Exception) -> Response:
+    """Refuse what no route takes; OPTIONS is told the methods that one does take."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code != WrongMethodError.status:
+        return _response(error_reply(NoRouteError("there is no such route; /openapi.json has those that there are")))
+    methods = ", ".join(sorted((exc.headers or {}).get("Allow", "").split(", ")))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": methods})
+    response = _response(error_reply(WrongMethodError(f"this route takes {methods} only")))
+    response.headers["Allow"] = methods
+    return response
+
+
+async def _defect(request: Request, exc: Exception) -> Response:
+    """Tell the client nothing; the server logs what is raised."""
+    return _response(error_reply(InternalError()))
 
 
 def _guarded(endpoint: Endpoint) -> Endpoint:

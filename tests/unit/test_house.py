@@ -31,7 +31,7 @@ LAYERS = (
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
     {"batching", "length_queue", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"}
-    | {"guard", "repository"},
+    | {"guard", "openapi", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk"},
     {"commands", "cli", "__main__"},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from bert_handler import routes
 from bert_handler.errors import SlowBodyError
@@ -62,3 +64,15 @@ async def test_a_body_that_never_ends_is_408(monkeypatch):
     monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.05)
     with pytest.raises(SlowBodyError, match="did not arrive within"):
         await Routes(dict)._body(Silent())
+
+
+async def test_a_defect_of_a_route_tells_the_client_nothing():
+    async def broken(request):
+        raise KeyError("internals")
+
+    app = routes.application([Route("/", broken)])
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        response = await client.get("/")
+    assert response.status_code == 500
+    assert response.json() == {"error": "internal error; the server's log has the details"}
