@@ -54,7 +54,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         self.predictor = Predictor.load(
             Artifact.of_directory(directory, digests),
             identity=identity,
-            device=None if gpu is None else f"cuda:{gpu}",
+            offered_device=None if gpu is None else f"cuda:{gpu}",
             model_yaml=context.model_yaml_config or None,
         )
         self._statuses: list[int] = []

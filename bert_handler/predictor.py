@@ -120,13 +120,15 @@ class Predictor:
         *,
         engine: str | None = None,
         device: str | None = None,
+        offered_device: str | None = None,
         identity: Identity | None = None,
         model_yaml: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Predictor:
         """Load a model directory or a .mar archive and run the task's sample through it.
 
-        engine, device: override the settings.  identity: what answers call the model; default: the
+        engine, device: override the settings.  offered_device: the host's choice where none is set and
+        the engine can use it.  identity: what answers call the model; default: the
         archive's manifest, else the settings.  model_yaml: model-config.yaml where it is read already.
         Raises ConfigError or ArchiveError, saying what to change.
         """
@@ -138,7 +140,8 @@ class Predictor:
         config = task.model.config
         exported = Exported.read(artifact.directory)
         name = config.engine or (exported.engine if exported else "torch")
-        chosen = _engine_for(task, name).load(artifact, task, config, _device(config, name))
+        kind = _engine_for(task, name)
+        chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
         predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
         if config.warmup:
             predictor.self_test()
@@ -378,11 +381,20 @@ def _identity(artifact: Artifact, config: HandlerConfig) -> Identity:
     return Identity(config.model_name or artifact.directory.name)
 
 
-def _device(config: HandlerConfig, engine: str) -> str:
-    if config.device is not None:
-        return config.device
-    if engine != "torch":
+def choose_device(configured: str | None, offered: str | None, engine: type[Engine]) -> str:
+    """The configured device, else the one that the host offers, else a GPU where there is one.
+
+    An engine that runs on the CPU only takes no offer of a GPU; that it cannot use a configured one, it
+    says itself.  `cuda` means whichever GPU is offered.
+    """
+    if configured == "cuda" and offered is not None:
+        return offered
+    if configured is not None:
+        return configured
+    if not engine.supports_cuda:
         return "cpu"
+    if offered is not None:
+        return offered
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

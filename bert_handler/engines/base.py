@@ -63,6 +63,7 @@ class Engine(ABC):
     """One way to run a model.  Outputs are float32 NumPy arrays whose first axis is the row."""
 
     name: ClassVar[str]
+    supports_cuda: ClassVar[bool] = False
     supports_gradients: ClassVar[bool] = False
     supports_generation: ClassVar[bool] = False
 

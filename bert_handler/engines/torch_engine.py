@@ -67,6 +67,7 @@ class TorchEngine(Engine):
     """Runs the graph in inference mode; the weights stay in the configured dtype."""
 
     name = "torch"
+    supports_cuda = True
     supports_gradients = True
     supports_generation = True
 
@@ -76,8 +77,8 @@ class TorchEngine(Engine):
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
+        target = _checked(device)
         model = load_model(artifact, task, config)
-        target = torch.device(device)
         model = model.to(device=target, dtype=getattr(torch, config.dtype)).eval()
         if config.quantization == "int8":
             if target.type != "cpu":
@@ -109,6 +110,18 @@ class TorchEngine(Engine):
         # The intra-op limit belongs to the calling thread, so two forwards can have one core each.
         if self.device == "cpu":
             torch.set_num_threads(threads)
+
+
+def _checked(device: str) -> torch.device:
+    """The device of that name; ConfigError where there is none."""
+    try:
+        target = torch.device(device)
+    except RuntimeError as exc:
+        raise ConfigError(f"device={device!r} is unknown; choose cpu, cuda or cuda:N") from exc
+    n_gpus = torch.cuda.device_count()
+    if target.type == "cuda" and (target.index or 0) >= n_gpus:
+        raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")
+    return target
 
 
 def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:

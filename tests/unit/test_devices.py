@@ -1,0 +1,61 @@
+"""Which device a model is loaded on: configured, offered by the host, or found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bert_handler import Predictor
+from bert_handler.artifact import unpack
+from bert_handler.engines import engine_class
+from bert_handler.errors import ConfigError
+from bert_handler.packaging.mar import build
+from bert_handler.predictor import choose_device
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("engine", "configured", "offered", "chosen"),
+    [
+        ("torch", None, "cuda:1", "cuda:1"),
+        ("torch", "cuda", "cuda:1", "cuda:1"),
+        ("torch", "cuda:0", "cuda:1", "cuda:0"),
+        ("torch", "cpu", "cuda:1", "cpu"),
+        ("onnx", None, "cuda:1", "cpu"),
+        ("onnx", None, None, "cpu"),
+        ("openvino", None, "cuda:0", "cpu"),
+        ("openvino", "cuda:0", None, "cuda:0"),
+    ],
+)
+def test_an_offered_gpu_is_taken_by_engines_that_can_use_it(engine, configured, offered, chosen):
+    assert choose_device(configured, offered, engine_class(engine)) == chosen
+
+
+@pytest.fixture(scope="module")
+def onnx_model(zoo, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("onnx")
+    return build(zoo("bert", "sequence_classification"), "model", "1.0", directory, engine="onnx").path
+
+
+def test_torchserve_on_a_gpu_host_runs_onnx_on_its_cpu(onnx_model, tmp_path):
+    handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
+    unpack(onnx_model, tmp_path)
+    properties = {"model_dir": str(tmp_path), "gpu_id": 0}
+    handler.initialize(SimpleNamespace(system_properties=properties, manifest=None, model_yaml_config=None))
+    assert handler.predictor.engine.device == "cpu"
+    handler.predictor.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "message"),
+    [
+        ("onnx", "cuda:0", "the onnx engine runs on the CPU; use engine: torch on a GPU"),
+        ("torch", "cuda:99", "torch sees [0-9]+ GPU"),
+        ("torch", "gpu", "device='gpu' is unknown; choose cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_configured_device_that_cannot_be_used_is_refused(onnx_model, engine, device, message):
+    with pytest.raises(ConfigError, match=message):
+        Predictor.load(onnx_model, engine=engine, device=device, environ={})
