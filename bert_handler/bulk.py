@@ -11,6 +11,8 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
@@ -18,15 +20,68 @@ from typing import Any, Callable
 import numpy as np
 
 from bert_handler import jsonio
+from bert_handler.config import HandlerConfig
 from bert_handler.errors import ConfigError, MissingExtraError, QueueFullError
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 
 Record = Mapping[str, Any]
+Part = tuple[int, Callable[[Path], None]]
+"""The rows of a part, and what writes it to a path."""
+Progress = Callable[[int, int], None]
 
 IN_FLIGHT = 2
 """Batches with the engine at a time: the next one is tokenized while one is computed."""
 STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is read and what is written, in parts of `batch_rows` rows.  columns: of the input."""
+
+    source: Path
+    target: Path
+    batch_rows: int
+    columns: Sequence[str]
+
+    @classmethod
+    def of(cls, source: Path, target: Path, batch_rows: int, config: HandlerConfig) -> Job:
+        """Check both files' formats; no part is more than one request to the model may be.
+
+        Raises ConfigError on a missing file and an unknown format.
+        """
+        if not source.is_file():
+            raise ConfigError(f"{source} does not exist")
+        columns = _form(READERS, source).columns(source)
+        _form(WRITERS, target)
+        batch_rows = min(batch_rows, config.max_instances, max(1, config.max_queue_rows // IN_FLIGHT))
+        return cls(source, target, batch_rows, columns)
+
+    def count(self) -> int:
+        """Rows of the input."""
+        n_rows: int = _form(READERS, self.source).count(self.source)
+        return n_rows
+
+    def batches(self, start: int) -> Iterator[list[Record]]:
+        """The rows behind the first `start` in batches; an empty input has one that is empty.
+
+        Raises ConfigError at a row that is not readable.
+        """
+        rows: Iterator[Record] = _form(READERS, self.source).rows(self.source, start)
+        batch = list(islice(rows, self.batch_rows))
+        if batch or not start:
+            yield batch
+        while batch := list(islice(rows, self.batch_rows)):
+            yield batch
+
+    def write(self, records: Sequence[Record], response: Response, specs: Sequence[OutputSpec], path: Path) -> None:
+        """Write one part: each record with its outputs and its error."""
+        rows = [_row(record, item, specs) for record, item in zip(records, response.predictions)]
+        _form(WRITERS, self.target).write(path, rows, self.columns, specs)
+
+    def join(self, parts: Sequence[Path], path: Path) -> None:
+        """Write the output from all its parts."""
+        _form(WRITERS, self.target).join(parts, path)
 
 
 def score(
@@ -34,7 +89,7 @@ def score(
     source: Path,
     target: Path,
     batch_rows: int = 1024,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> int:
     """Answer every row of `source` (text, JSONL, CSV, Parquet) into `target` (JSONL, CSV, Parquet).
 
@@ -42,25 +97,44 @@ def score(
     null where there is an answer.  progress: called with rows done and rows in all.
     Returns the number of rows.  Raises ConfigError on a format or a row that is not readable.
     """
-    if not source.is_file():
-        raise ConfigError(f"{source} does not exist")
-    read, write = _form(READERS, source), _form(WRITERS, target)
-    total: int = read.count(source)
-    specs = [predictor.outputs[name] for name in predictor.default_outputs]
-    batch_rows = min(batch_rows, predictor.config.max_instances, max(1, predictor.config.max_queue_rows // IN_FLIGHT))
-    parts = _Parts(target, {"source": os.fspath(source), "bytes": source.stat().st_size, "batch_rows": batch_rows})
-    done = min(total, len(parts) * batch_rows)
+    job = Job.of(source, target, batch_rows, predictor.config)
+    specs = default_specs(predictor)
+
+    def parts(start: int) -> Iterator[Part]:
+        for records, response in _answers(predictor, job.batches(start)):
+            yield len(records), partial(job.write, records, response, specs)
+
+    return run(job, parts, progress)
+
+
+def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) -> int:
+    """Write the parts that are not there yet, and join all.
+
+    parts: from the number of rows that are done to the parts of the others, in order.
+    """
+    total = job.count()
+    finished = _Parts(
+        job.target,
+        {"source": os.fspath(job.source), "bytes": job.source.stat().st_size, "batch_rows": job.batch_rows},
+    )
+    done = min(total, len(finished) * job.batch_rows)
     progress(done, total)
-    columns = read.columns(source)
-    for records, response in _answers(predictor, _batches(read.rows(source, done), batch_rows)):
-        rows = [_row(record, item, specs) for record, item in zip(records, response.predictions)]
-        parts.add(lambda path, rows=rows: write.write(path, rows, columns, specs))  # type: ignore[misc]
-        done += len(rows)
+    for n_rows, write in parts(done):
+        finished.add(write)
+        done += n_rows
         progress(done, total)
-    if not len(parts):
-        parts.add(lambda path: write.write(path, [], columns, specs))
-    parts.join(write.join)
+    finished.join(job.join)
     return done
+
+
+def default_specs(predictor: Predictor) -> list[OutputSpec]:
+    """The outputs that become columns."""
+    return [predictor.outputs[name] for name in predictor.default_outputs]
+
+
+def answer(predictor: Predictor, records: Sequence[Record]) -> Response:
+    """Answer one batch."""
+    return _finished(predictor, _begun(predictor, records))
 
 
 class _Parts:
@@ -81,7 +155,7 @@ class _Parts:
     def __len__(self) -> int:
         return len(list(self._directory.glob("*.part")))
 
-    def add(self, write: Callable[[Path], Any]) -> None:
+    def add(self, write: Callable[[Path], None]) -> None:
         _write_whole(self._directory / f"{len(self):08d}.part", write)
 
     def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
@@ -97,30 +171,33 @@ def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     partial.replace(path)
 
 
-def _batches(rows: Iterator[Record], batch_rows: int) -> Iterator[list[Record]]:
-    while batch := list(islice(rows, batch_rows)):
-        yield batch
-
-
 def _answers(predictor: Predictor, batches: Iterator[list[Record]]) -> Iterator[tuple[list[Record], Response]]:
     waiting: deque[tuple[list[Record], Pending]] = deque()
     for records in batches:
-        request = Request([_instance(predictor, record) for record in records])
-        waiting.append((records, predictor.begin([request])))
+        waiting.append((records, _begun(predictor, records)))
         if len(waiting) == IN_FLIGHT:
-            yield _finished(predictor, *waiting.popleft())
+            yield _taken(predictor, waiting)
     while waiting:
-        yield _finished(predictor, *waiting.popleft())
+        yield _taken(predictor, waiting)
 
 
-def _finished(predictor: Predictor, records: list[Record], pending: Pending) -> tuple[list[Record], Response]:
+def _taken(predictor: Predictor, waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:
+    records, pending = waiting.popleft()
+    return records, _finished(predictor, pending)
+
+
+def _begun(predictor: Predictor, records: Sequence[Record]) -> Pending:
+    return predictor.begin([Request([_instance(predictor, record) for record in records])])
+
+
+def _finished(predictor: Predictor, pending: Pending) -> Response:
     response = pending.responses()[0]
     items = list(response.predictions)
     for index, item in enumerate(items):
         # Windows of long texts may be more rows than the queue takes at once.
         if isinstance(item, Failure) and isinstance(item.error, QueueFullError):
             items[index] = predictor.respond([Request([response.request.instances[index]])])[0].predictions[0]
-    return records, Response(response.request, items, response.outputs)
+    return Response(response.request, items, response.outputs)
 
 
 def _instance(predictor: Predictor, record: Record) -> Instance:

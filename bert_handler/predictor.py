@@ -133,14 +133,8 @@ class Predictor:
         Raises ConfigError or ArchiveError, saying what to change.
         """
         started = time.monotonic()
-        artifact = target if isinstance(target, Artifact) else Artifact.open(target)
-        settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
-        settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
-        task = load_task(artifact, settings, environ)
+        artifact, task, kind = open_model(target, engine=engine, device=device, model_yaml=model_yaml, environ=environ)
         config = task.model.config
-        exported = Exported.read(artifact.directory)
-        name = config.engine or (exported.engine if exported else "torch")
-        kind = _engine_for(task, name)
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
         predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
         if config.warmup:
@@ -345,6 +339,24 @@ def _unfailed(response: Response) -> list[Prediction]:
             raise type(item.error)(f"instance {index}: {item.error}") from item.error
         predictions.append(item)
     return predictions
+
+
+def open_model(
+    target: str | Path | Artifact,
+    *,
+    engine: str | None = None,
+    device: str | None = None,
+    model_yaml: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[Artifact, Task, type[Engine]]:
+    """Check a model and its settings and choose its engine; no weights are loaded."""
+    artifact = target if isinstance(target, Artifact) else Artifact.open(target)
+    settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
+    settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
+    task = load_task(artifact, settings, environ)
+    exported = Exported.read(artifact.directory)
+    name = task.model.config.engine or (exported.engine if exported else "torch")
+    return artifact, task, _engine_for(task, name)
 
 
 def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Task:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
+from functools import partial
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Callable, List, Optional
 
 import typer
 
 from bert_handler.errors import ConfigError
+
+RUNNERS = ("local", "ray")
 
 
 def predict(
@@ -18,35 +24,84 @@ def predict(
     batch_rows: int = typer.Option(1024, min=1, help="Rows that are held in memory and written together."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N."),
+    runner: str = typer.Option("local", help="Of a file: local, or ray for actors with a predictor each."),
+    ray_address: Optional[str] = typer.Option(
+        None, help="Cluster of this node (auto) or host:port; default: a Ray of this machine's cores."
+    ),
+    actors: Optional[int] = typer.Option(None, min=1, help="Of Ray; default: one a GPU, else one for four cores."),
 ) -> None:
     """Answer texts with a local model, one JSON line each, or a file of them.
 
-    A file is read and written as a stream; after an interruption the same command goes on where it was.
+    A file is read and written as a stream; after an interruption the same command goes on where it was,
+    with either runner.
 
     Examples:
       bert-handler predict model.mar --text "A triumph." --text "A bore."
 
       bert-handler predict model.mar --input reviews.csv --output answers.parquet
+
+      bert-handler predict /shared/model.mar --input reviews.csv --output answers.csv --runner ray --ray-address auto
     """
     if (input_file is None) != (output_file is None) or bool(text) == bool(input_file):
         raise ConfigError("give --text at least once, or --input FILE with --output FILE")
+    if runner not in RUNNERS:
+        raise ConfigError(f"--runner {runner} is unknown; choose from {', '.join(RUNNERS)}")
+    if runner == "local" and (ray_address or actors):
+        raise ConfigError("--ray-address and --actors go with --runner ray")
+    if runner == "ray" and text:
+        raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
+
+    if input_file is not None and output_file is not None:
+        options: Any = {"batch_rows": batch_rows, "engine": engine, "device": device}
+        score = (
+            partial(_on_ray, address=ray_address, actors=actors, **options)
+            if runner == "ray"
+            else partial(_here, **options)
+        )
+        n_rows = _with_progress(partial(score, target, input_file, output_file))
+        typer.echo(f"{n_rows} rows -> {output_file}")
+        return
     from bert_handler import jsonio
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
     predictor = Predictor.load(target, engine=engine, device=device)
-    if input_file is not None and output_file is not None:
-        typer.echo(f"{_score(predictor, input_file, output_file, batch_rows)} rows -> {output_file}")
-    for prediction in predictor.predict([element(item) for item in text]) if text else ():
+    for prediction in predictor.predict([element(item) for item in text or ()]):
         typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
     predictor.close()
 
 
-def _score(predictor, source: Path, target: Path, batch_rows: int) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _here(
+    target: Path,
+    source: Path,
+    output: Path,
+    progress: Any,
+    *,
+    batch_rows: int,
+    engine: Optional[str],
+    device: Optional[str],
+) -> int:
+    from bert_handler.bulk import score
+    from bert_handler.predictor import Predictor
+
+    predictor = Predictor.load(target, engine=engine, device=device)
+    n_rows = score(predictor, source, output, batch_rows, progress)
+    predictor.close()
+    return n_rows
+
+
+def _on_ray(target: Path, source: Path, output: Path, progress: Any, *, address: Optional[str], **options: Any) -> int:
+    if address is None and "ray" not in sys.modules:
+        # Ray listens on every interface and runs what it is sent; it reads these as it is imported.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    from bert_handler.bulk_ray import score
+
+    return score(target, source, output, address=address, progress=progress, **options)
+
+
+def _with_progress(score: Callable[..., int]) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from bert_handler.bulk import score
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]} rows/s"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -56,4 +111,4 @@ def _score(predictor, source: Path, target: Path, batch_rows: int) -> int:  # ty
             speed = progress.tasks[0].speed
             progress.update(task, completed=done, total=total, rate="-" if speed is None else f"{speed:.0f}")
 
-        return score(predictor, source, target, batch_rows, show)
+        return score(progress=show)

@@ -33,7 +33,7 @@ LAYERS = (
     {"batching", "length_queue", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"}
     | {"guard", "openapi", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
-    {"packaging", "bulk"},
+    {"packaging", "bulk", "bulk_ray"},
     {"commands", "cli", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -47,6 +47,7 @@ OWNERS = {
     "openvino": {"engines", "packaging"},
     "model_archiver": {"packaging"},
     "starlette": {"routes", "playground", "repository", "kserve_model"},
+    "ray": {"bulk_ray"},
     "typer": {"commands", "cli"},
 }
 
