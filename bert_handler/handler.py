@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ts.torch_handler.base_handler import BaseHandler
 from bert_handler import jsonio, serving
 from bert_handler.artifact import Artifact, verify
 from bert_handler.errors import InvalidRequestError, RequestError
-from bert_handler.metrics import Count
+from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity, Reply, Request
@@ -104,8 +105,9 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def _count(self, n_rows: int, seconds: float) -> None:
         """Count a batch, and hand what was counted to the frontend's metrics every few seconds."""
         # An overridden postprocess sets statuses of its own.
-        for status in self._statuses if len(self._statuses) == n_rows else [HTTPStatus.OK] * n_rows:
-            self.predictor.metrics.answered(int(status), seconds)
+        statuses = self._statuses if len(self._statuses) == n_rows else [int(HTTPStatus.OK)] * n_rows
+        for index, status in enumerate(statuses):
+            record(self.predictor.identity.name, self.predictor.metrics, self._identified(index), status, seconds)
         now = time.monotonic()
         cache = getattr(self.context, "metrics", None)
         if cache is None or now < self._next_report:
@@ -134,9 +136,11 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
     def _finished(self, answer: Answer, index: int) -> Answer:
         if answer.call.explain is not None:
             return serving.explained(self.predictor, answer.call)
-        return answer if answer.call.stream is None else self._streamed(answer.call.stream, index)
+        if answer.call.stream is None:
+            return answer
+        return Answer(replace(self._streamed(answer.call.stream, index), trace=answer.call.trace))
 
-    def _streamed(self, request: Request, index: int) -> Answer:
+    def _streamed(self, request: Request, index: int) -> Call:
         """Send all events but the last as intermediate responses; the last one is the row's answer."""
         outputs = tuple(request.outputs or self.predictor.outputs)
         event = b""
@@ -149,12 +153,16 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
                         send_intermediate_predict_response({index: event}, row, "event", 200, self.context)
                     event = following
         except RequestError as exc:
-            return Answer(Call(error=exc))
-        return Answer(Call(reply=Reply(event, content_type=serving.EVENT_STREAM)))
+            return Call(error=exc)
+        return Call(reply=Reply(event, content_type=serving.EVENT_STREAM))
 
     def _headers(self, index: int) -> dict[str, str]:
         headers = self.context.get_all_request_header(index)
         return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+
+    def _identified(self, index: int) -> dict[str, str]:
+        """A row's headers; without the client's id, TorchServe's own, which its answer carries too."""
+        return {"x-request-id": self.context.get_request_id(index) or "-", **self._headers(index)}
 
 
 def _body(row: Mapping[str, Any]) -> Body:

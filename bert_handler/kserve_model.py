@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,7 @@ from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
-from bert_handler.metrics import Collector, ModelMetrics, record
+from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
 from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
@@ -42,6 +43,9 @@ LOOP_BYTES = 16 * 1024
 MAX_STREAMS = 64
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
+CLIENT_GONE = 499
+CARRIED = {"x-request-id", "traceparent", "tracestate", "baggage"}
+"""gRPC metadata that has the meaning of the HTTP header of that name."""
 GRPC_PROBES = {"ServerLive", "ServerReady", "ModelReady"}
 _CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 
@@ -90,7 +94,11 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             # A cancelled caller, or one whose time is over, takes its rows out of the queue with it.
             await asyncio.wait_for(asyncio.wrap_future(pending.future), remaining_s(pending.deadline))
         except asyncio.TimeoutError:
-            return error_reply(DeadlineError("the deadline passed before the answer was computed"))
+            late = DeadlineError("the deadline passed before the answer was computed")
+            return serving.encode(self.predictor, Answer(replace(call, error=late)))
+        except asyncio.CancelledError:
+            serving.ended(self.predictor, call, CLIENT_GONE)
+            raise
         return serving.encode(self.predictor, serving.answers([call], pending)[0])
 
     async def _explained(self, call: serving.Call) -> Reply:
@@ -99,7 +107,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         try:
             response = await asyncio.wrap_future(self.predictor.explainer.submit(call.explain))
         except RequestError as exc:
-            return error_reply(exc)
+            return serving.encode(self.predictor, Answer(replace(call, error=exc)))
         return serving.encode(self.predictor, Answer(call, response))
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
@@ -111,10 +119,10 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         try:
             stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, request)
         except RequestError as exc:
-            return error_reply(exc)
-        return self._events(stream, tuple(request.outputs or self.predictor.outputs))
+            return serving.encode(self.predictor, Answer(replace(call, error=exc)))
+        return self._events(call, stream, tuple(request.outputs or self.predictor.outputs))
 
-    async def _events(self, stream: TextStream, outputs: tuple[str, ...]) -> Events:
+    async def _events(self, call: serving.Call, stream: TextStream, outputs: tuple[str, ...]) -> Events:
         loop = asyncio.get_running_loop()
         events = serving.events(stream, outputs)
         try:
@@ -122,6 +130,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
                 yield event
         finally:
             stream.close()
+            serving.ended(self.predictor, call, 200, 1)
 
     def _begin(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Any:
         call = serving.decode(body, headers, protocol)
@@ -166,6 +175,7 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         try:
             body, headers = request_body(request)
             headers.update(_timeout(context))
+            headers.update({name: value for name, value in context.invocation_metadata() or () if name in CARRIED})
             reply = await model.reply(body, headers, V2_REST)
         except RequestError as exc:
             reply = error_reply(exc)
@@ -246,7 +256,9 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._routes = Routes(self.registered_models.get_models, max_body_bytes).routes()
         self._routes += [Route("/metrics", metrics_handler), *(playground_routes() if ui else [])]
         prometheus_client.REGISTRY.register(Collector(self.registered_models.get_models))
-        if not access_log:
+        if access_log:
+            logging.getLogger(REQUEST_LOGGER).setLevel(logging.DEBUG)
+        else:
             for name in _CHATTY_LOGGERS:
                 logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-logger = logging.getLogger(__name__)
+REQUEST_LOGGER = __name__
+"""A line a request, of level DEBUG where the server did not fail."""
+logger = logging.getLogger(REQUEST_LOGGER)
 
 MAX_ID_CHARACTERS = 128
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -108,11 +110,16 @@ class ModelMetrics:
 
 
 def record(model: str, metrics: ModelMetrics, headers: Mapping[str, str], status: int, seconds: float) -> None:
-    """Count an answered request and log its id, never its text; failures of the server as warnings."""
+    """Count an answered request and log its id."""
     metrics.answered(status, seconds)
+    log_request(model, headers.get("x-request-id", "-"), status, seconds)
+
+
+def log_request(model: str, identifier: str, status: int, seconds: float) -> None:
+    """Log an answered or refused request by its id, never its text; failures of the server as warnings."""
     level = logging.WARNING if status >= 500 else logging.DEBUG
     if logger.isEnabledFor(level):
-        identifier = headers.get("x-request-id", "-")[:MAX_ID_CHARACTERS]
+        identifier = identifier[:MAX_ID_CHARACTERS]
         logger.log(level, "%s request_id=%a status=%d %.1f ms", model, identifier, status, 1000 * seconds)
 
 

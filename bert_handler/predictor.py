@@ -46,6 +46,7 @@ from bert_handler.scores import has_nan
 from bert_handler.tasks import task_class
 from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
 from bert_handler.tokenization import TextTokenizer
+from bert_handler.tracing import forwarded, measure_all
 
 if TYPE_CHECKING:
     from bert_handler.explain import Explainer
@@ -79,14 +80,12 @@ class Pending:
     def responses(self) -> list[Response]:
         """Wait for the rows and return one response a request, in order."""
         outcomes = iter(self.future.result())
-        return [
-            Response(
-                request,
-                [self._predictor.finish(slot, outcomes) for slot in slots],
-                tuple(request.outputs or self._predictor.default_outputs),
-            )
-            for request, slots in zip(self._requests, self._slots)
-        ]
+        return [self._response(request, slots, outcomes) for request, slots in zip(self._requests, self._slots)]
+
+    def _response(self, request: Request, slots: Sequence[Slot], outcomes: Iterator[Outcome]) -> Response:
+        with request.trace.measure("postprocess"):
+            predictions = [self._predictor.finish(slot, outcomes) for slot in slots]
+        return Response(request, predictions, tuple(request.outputs or self._predictor.default_outputs))
 
 
 class Predictor:
@@ -187,15 +186,17 @@ class Predictor:
         """
         parsed = [self._parse(request) for request in requests]
         examples = [item for items in parsed for item in items if isinstance(item, Example)]
-        encoded = iter(self._encode(examples))
+        with measure_all([request.trace for request in requests], "tokenize"):
+            encoded = iter(self._encode(examples))
         slots = [
             self._bounded([next(encoded) if isinstance(item, Example) else item for item in items]) for items in parsed
         ]
         pending = Pending(self, slots, requests)
-        rows, deadlines = [], []
+        rows: list[Row] = []
+        deadlines: list[float | None] = []
         for request, items in zip(requests, slots):
             own = [row for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
-            rows += own
+            rows += request.trace.queued(own)
             deadlines += [deadline or request.deadline] * len(own)
         try:
             pending.future = self.scheduler.submit(rows, deadlines)
@@ -217,7 +218,7 @@ class Predictor:
             raise slot.error
         stream = TextStream()
         streamed = self.task.streamed(slot, stream)
-        future = self.scheduler.submit(streamed.rows, deadline)
+        future = self.scheduler.submit(request.trace.queued(streamed.rows), deadline)
         stream.attach(future, lambda: self.finish(streamed, iter(future.result())))
         return stream
 
@@ -320,9 +321,10 @@ class Predictor:
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         outputs = self.task.execute(self.engine, rows, collate(rows, self._padding, self._padding_side), threads)
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
+        forwarded(rows, started_ns)
         return outputs
 
     def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:

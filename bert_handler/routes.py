@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+<<<<<<< HEAD
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+=======
+import time
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+>>>>>>> cfa86cc (Record spans where OpenTelemetry is asked for)
 from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
 
@@ -31,6 +36,7 @@ from bert_handler.errors import (
     SlowBodyError,
     WrongMethodError,
 )
+from bert_handler.metrics import log_request
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
@@ -253,15 +259,21 @@ async def _defect(request: Request, exc: Exception) -> Response:
 
 def _guarded(endpoint: Endpoint) -> Endpoint:
     async def guarded(request: Request) -> Response:
+        started = time.perf_counter()
         try:
             return await endpoint(request)
-        except RequestError as exc:
-            return _response(error_reply(exc))
         except ClientDisconnect:
             return Response(status_code=499)
+        except RequestError as exc:
+            reply = error_reply(exc)
         except Exception:
             logger.exception("a request on %s failed", request.scope["route"].path)
-            return _response(error_reply(InternalError()))
+            reply = error_reply(InternalError())
+        # A line for each probe of a model that is still loading would say nothing.
+        if request.method == "POST":
+            identifier = request.headers.get("x-request-id", "-")
+            log_request(request.scope["route"].path, identifier, reply.status, time.perf_counter() - started)
+        return _response(reply)
 
     return guarded
 

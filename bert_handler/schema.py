@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.errors import RequestError
+from bert_handler.tracing import UNTRACED, Trace
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -46,6 +47,7 @@ class Request:
     binary_outputs: those of `outputs` that are wanted as raw bytes; None means none was named.
     binary_default: whether an output that was not named apart is wanted as raw bytes.
     deadline: time.monotonic() after which nobody waits for the answer any more.
+    trace: its spans, where they are recorded.
     """
 
     instances: Sequence[Instance]
@@ -56,6 +58,7 @@ class Request:
     binary_outputs: Mapping[str, bool] = field(default_factory=dict)
     binary_default: bool = False
     deadline: float | None = None
+    trace: Trace = UNTRACED
 
 
 @dataclass(frozen=True)
@@ -125,3 +128,4 @@ class Row:
     inputs: Mapping[str, IntArray]
     length: int
     key: Hashable = None
+    trace: Trace = UNTRACED

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from bert_handler import jsonio
+from bert_handler import jsonio, tracing
 from bert_handler.deadlines import PARAMETER, deadline_of
 from bert_handler.errors import InternalError, InvalidRequestError, RequestError
 from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
@@ -16,6 +16,7 @@ from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
 from bert_handler.schema import Reply, Request, Response
+from bert_handler.tracing import UNTRACED, Trace
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Call:
     reply: set where the host has the answer already.
     stream: the request, instead of `request`, where the client wants its text as it is generated.
     explain: the request, instead of `request`, where it asks for explanations.
+    trace: its spans, which end when its answer is encoded.
     """
 
     request: Request | None = None
@@ -39,6 +41,7 @@ class Call:
     reply: Reply | None = None
     stream: Request | None = None
     explain: Request | None = None
+    trace: Trace = UNTRACED
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
 
     headers have lower-case names.
     """
+    trace = tracing.start(headers)
+    with trace.measure("decode"):
+        call = _decoded(body, headers, protocol)
+    return call if trace is UNTRACED else _traced(call, trace)
+
+
+def _traced(call: Call, trace: Trace) -> Call:
+    requests = {name: getattr(call, name) for name in ("request", "stream", "explain")}
+    marked = {name: replace(item, trace=trace) for name, item in requests.items() if item is not None}
+    return replace(call, trace=trace, **marked)
+
+
+def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
     try:
         _check_form(body, headers)
         if protocol is None:
@@ -106,6 +122,20 @@ def explained(predictor: Predictor, call: Call) -> Answer:
 
 def encode(predictor: Predictor, answer: Answer) -> Reply:
     """Write one answer in the protocol of its request."""
+    with answer.call.trace.measure("encode"):
+        reply = _encoded(predictor, answer)
+    n_instances = 0 if answer.response is None else len(answer.response.predictions)
+    ended(predictor, answer.call, reply.status, n_instances)
+    return reply
+
+
+def ended(predictor: Predictor, call: Call, status: int, n_instances: int = 0) -> None:
+    """End the trace of a call that has its answer, or whose client is gone."""
+    identity = predictor.identity
+    call.trace.end(status, model=identity.name, version=identity.version, instances=n_instances)
+
+
+def _encoded(predictor: Predictor, answer: Answer) -> Reply:
     if answer.call.reply is not None:
         return answer.call.reply
     if answer.call.error is not None:

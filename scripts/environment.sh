@@ -79,7 +79,7 @@ environment() { # profile
     VIRTUAL_ENV="$ROOT/.venv"
     case $profile in
     demo) extras=torch,kserve,torchserve,demo ;;
-    test) extras=torch,kserve,torchserve,demo,explain,onnx,openvino,sign,bulk,ray,dev ;;
+    test) extras=torch,kserve,torchserve,demo,explain,onnx,openvino,sign,bulk,ray,otel,dev ;;
     transformers4)
         extras=torch,torchserve
         constraints="$ROOT/constraints-transformers4.txt"

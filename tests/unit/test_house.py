@@ -27,6 +27,7 @@ LAYERS = (
         "tokenization",
         "deadlines",
         "signing",
+        "tracing",
     }
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
@@ -47,6 +48,7 @@ OWNERS = {
     "openvino": {"engines", "packaging"},
     "model_archiver": {"packaging"},
     "starlette": {"routes", "playground", "repository", "kserve_model"},
+    "opentelemetry": {"tracing"},
     "ray": {"bulk_ray"},
     "typer": {"commands", "cli"},
 }
