@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-<<<<<<< HEAD
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
-=======
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
->>>>>>> cfa86cc (Record spans where OpenTelemetry is asked for)
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
 

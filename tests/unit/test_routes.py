@@ -9,11 +9,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
-<<<<<<< HEAD
 from starlette.routing import Route
-=======
 from starlette.testclient import TestClient
->>>>>>> cfa86cc (Record spans where OpenTelemetry is asked for)
 
 from bert_handler import routes
 from bert_handler.errors import SlowBodyError
@@ -73,7 +70,6 @@ async def test_a_body_that_never_ends_is_408(monkeypatch):
         await Routes(dict)._body(Silent())
 
 
-<<<<<<< HEAD
 async def test_a_defect_of_a_route_tells_the_client_nothing():
     async def broken(request):
         raise KeyError("internals")
@@ -84,7 +80,8 @@ async def test_a_defect_of_a_route_tells_the_client_nothing():
         response = await client.get("/")
     assert response.status_code == 500
     assert response.json() == {"error": "internal error; the server's log has the details"}
-=======
+
+
 def test_what_a_route_refuses_is_logged_with_its_request_id(caplog):
     caplog.set_level(logging.DEBUG, REQUEST_LOGGER)
     client = TestClient(Starlette(routes=Routes(dict).routes()))
@@ -92,4 +89,3 @@ def test_what_a_route_refuses_is_logged_with_its_request_id(caplog):
     assert client.get("/v2/models/bert/ready").status_code == 404
     (line,) = caplog.messages
     assert line.startswith("/v2/models/{name}/infer request_id='r-17' status=404 ")
->>>>>>> cfa86cc (Record spans where OpenTelemetry is asked for)
