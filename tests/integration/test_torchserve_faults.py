@@ -11,18 +11,21 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.servers import front_server, torchserve_server, wait_until
+from bert_handler.packaging.mar import build
+from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+from tests.servers import free_ports, front_server, torchserve_of, torchserve_server, wait_until
 
 BODY = json.dumps({"inputs": [{"name": "t", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]})
 
 
 @pytest.mark.torchserve
 def test_a_killed_worker_comes_back_under_load(zoo):
-    seen = Counter()
+    sent, seen = Counter(), Counter()
     with torchserve_server(zoo("bert", "sequence_classification"), name="m") as server:
         stopped = threading.Event()
 
@@ -30,10 +33,14 @@ def test_a_killed_worker_comes_back_under_load(zoo):
             with httpx.Client(timeout=120) as own:
                 while not stopped.is_set():
                     headers = {"content-type": "application/json"}
+                    sent["requests"] += 1
                     response = own.post(f"{server.url}/predictions/m", content=BODY, headers=headers)
                     seen[response.status_code] += 1
                     if response.status_code >= 500:
+                        assert response.json()["message"], "a reason"
                         time.sleep(0.1)
+                    else:
+                        assert response.json()["outputs"][0]["data"]
 
         with ThreadPoolExecutor(4) as pool:
             jobs = [pool.submit(client) for _ in range(4)]
@@ -45,6 +52,7 @@ def test_a_killed_worker_comes_back_under_load(zoo):
             stopped.set()
             for job in jobs:
                 job.result(150)
+    assert sum(seen.values()) == sent["requests"], "every request has an answer"
     assert {status for status in seen if status != 200} <= {500, 503, 507}, seen
 
 
@@ -107,3 +115,43 @@ def test_the_front_follows_its_torchserve_within_two_seconds():
             refused = front.infer("m", BODY)
             assert refused.status_code == 503
             assert set(refused.json()) == {"error"}
+
+
+@pytest.fixture(scope="module")
+def comes_and_goes(zoo, tmp_path_factory):
+    """Starts a real TorchServe on a fixed port, as often as it is called."""
+    work_dir = tmp_path_factory.mktemp("torchserve")
+    archive = build(zoo("bert", "sequence_classification"), "m", "1.0", work_dir / "store").path
+    ports = free_ports("inference_port", "metrics_port", "grpc_inference_port", "grpc_management_port")
+    models = {"m": RegisteredModel(archive.name)}
+    settings = TorchServeSettings(models, model_store=str(archive.parent), host="127.0.0.1", **ports)
+    return ports["inference_port"], lambda: torchserve_of(settings, ports, work_dir)
+
+
+@pytest.mark.kserve
+@pytest.mark.torchserve
+def test_the_front_follows_a_real_torchserve_within_two_seconds(comes_and_goes):
+    port, torchserve = comes_and_goes
+
+    def ready():
+        return front.get("/v2/models/m/ready").status_code
+
+    def took(status):
+        started = time.monotonic()
+        wait_until(front, lambda: ready() == status, 10)
+        return time.monotonic() - started
+
+    with front_server(f"http://127.0.0.1:{port}", name="m") as front:
+        for kill in (signal.SIGKILL, signal.SIGTERM):
+            assert ready() == 503, "TorchServe is not there"
+            with torchserve() as server:
+                assert took(200) < 2
+                assert front.infer("m", BODY).status_code == 200
+                workers = server.get("/models/m").json()[0]["workers"]
+                server.process.send_signal(kill)
+                gone = took(503)
+                assert gone < 2 or kill == signal.SIGTERM
+                assert set(front.infer("m", BODY).json()) == {"error"}
+                server.process.wait(30)
+            for worker in workers:
+                wait_until(front, lambda pid=worker["pid"]: not Path(f"/proc/{pid}").exists(), 30)
