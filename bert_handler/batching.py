@@ -28,8 +28,10 @@ RowOutputs = Mapping[str, "NDArray[Any]"]
 Outcome = Union[RowOutputs, RequestError]
 Run = Callable[[Sequence[Row], int], Sequence[RowOutputs]]
 
-MAX_PAUSE_S = 1.0
-"""Longest that a lease waits for the queue to be empty: a steady load does not stop its holder for ever."""
+QUIET_S = 0.01
+"""No row may have come for this long before cores are lent."""
+MAX_PAUSE_S = 0.5
+"""Longest that a lease waits for quiet: a steady load does not stop its holder for ever."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Scheduler:
         self._reserved_cores = 0
         self._changed = threading.Condition()
         self._closed = False
+        self._last_submit = 0.0
         self._rows_per_s = 0.0
         self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(cores)]
         for worker in self._workers:
@@ -123,6 +126,7 @@ class Scheduler:
                     f"{waiting} sequences are waiting already; max_queue_rows is {self._limits.max_queue_rows}",
                     self._retry_after_s(waiting),
                 )
+            self._last_submit = time.monotonic()
             for index, (row, limit) in enumerate(zip(rows, deadlines)):
                 self._queue.add(_Entry(row, ticket, index, limit))
             self._changed.notify(len(rows))
@@ -131,6 +135,11 @@ class Scheduler:
     def __len__(self) -> int:
         """Rows that wait."""
         return len(self._queue)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no row waits, and none has come of late."""
+        return not len(self._queue) and time.monotonic() - self._last_submit >= QUIET_S
 
     def close(self) -> None:
         """Compute what is waiting, take nothing new, and end the threads."""
@@ -151,11 +160,13 @@ class Scheduler:
             self._give_back(lease.threads)
 
     def _borrow(self, threads: int) -> None:
+        end = time.monotonic() + MAX_PAUSE_S
         with self._changed:
-            if not self._changed.wait_for(lambda: not len(self._queue) and self._free_cores >= threads, MAX_PAUSE_S):
-                self._reserved_cores += threads
-                self._changed.wait_for(lambda: self._free_cores >= threads)
-                self._reserved_cores -= threads
+            while not (self.quiet and self._free_cores >= threads) and time.monotonic() < end:
+                self._changed.wait(QUIET_S)
+            self._reserved_cores += threads
+            self._changed.wait_for(lambda: self._free_cores >= threads)
+            self._reserved_cores -= threads
             self._free_cores -= threads
 
     def _give_back(self, threads: int) -> None:
@@ -232,6 +243,6 @@ class Lease:
 
     def give_way(self) -> None:
         """Let the rows that wait go first; called between two steps."""
-        if len(self.scheduler):
+        if not self.scheduler.quiet:
             self.scheduler._give_back(self.threads)
             self.scheduler._borrow(self.threads)

@@ -61,6 +61,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         self._statuses: list[int] = []
         self._reported: Mapping[Count, float] = {}
         self._next_report = 0.0
+        serving.settle()
         self.context = context
         self.manifest = context.manifest
         _disarm_envelopes()

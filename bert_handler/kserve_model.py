@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, serving
-from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
+from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s, timeout
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
@@ -92,7 +92,8 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             return await self._explained(call)
         try:
             # A cancelled caller, or one whose time is over, takes its rows out of the queue with it.
-            await asyncio.wait_for(asyncio.wrap_future(pending.future), remaining_s(pending.deadline))
+            async with timeout(remaining_s(pending.deadline)):
+                await asyncio.wrap_future(pending.future)
         except asyncio.TimeoutError:
             late = DeadlineError("the deadline passed before the answer was computed")
             return serving.encode(self.predictor, Answer(replace(call, error=late)))
@@ -328,4 +329,5 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
 
 def serve(models: Sequence[kserve.Model], server: Server) -> None:
     """Serve models until SIGTERM or SIGINT."""
+    serving.settle()
     server.start(list(models))

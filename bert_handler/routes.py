@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, Callable, Optional, Union
 from typing import Protocol as Interface
 
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, openapi
+from bert_handler.deadlines import timeout
 from bert_handler.errors import (
     InternalError,
     ModelNotFoundError,
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BODY_BYTES = 32 * 2**20
 BODY_TIMEOUT_S = 60
-WATCH_AFTER_S = 0.05
+WATCH_AFTER_S = 0.25
 """Most answers are there sooner than it pays to look whether the client still is."""
 EXTENSIONS = ["binary_tensor_data"]
 _JSON = "application/json"
@@ -169,7 +170,8 @@ class Routes:
             elif wants_stream(headers):
                 opened = await model.stream(body, headers, protocol)
                 return _response(opened) if isinstance(opened, Reply) else StreamingResponse(opened, 200, _STREAM)
-            return _response(await _watched(request, model.reply(body, headers, protocol)))
+            with _Watch(request):
+                return _response(await model.reply(body, headers, protocol))
 
         return infer
 
@@ -178,7 +180,8 @@ class Routes:
 
     async def _body(self, request: Request) -> bytes:
         try:
-            return await asyncio.wait_for(self._received(request), BODY_TIMEOUT_S)
+            async with timeout(BODY_TIMEOUT_S):
+                return await self._received(request)
         except asyncio.TimeoutError as exc:
             raise SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s") from exc
 
@@ -195,25 +198,37 @@ class Routes:
         return bytes(body)
 
 
-async def _watched(request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
-    """Wait for an answer as long as its client does: what nobody waits for leaves the queue."""
-    task = asyncio.ensure_future(answer)
-    try:
-        await asyncio.wait({task}, timeout=WATCH_AFTER_S)
-        if not task.done():
-            gone = asyncio.ensure_future(_disconnected(request))
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            if not task.done():
-                raise ClientDisconnect
-        return await task
-    finally:
-        task.cancel()
+class _Watch:
+    """Cancels what runs within when its client goes: what nobody waits for leaves the queue.
 
+    Raises ClientDisconnect then.
+    """
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._gone = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        self._watched = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and kind is asyncio.CancelledError:
+            raise ClientDisconnect
+
+    def _start(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._watched is not None:
+            self._watched.cancel()
 
 
 async def find(models: Mapping[str, ServedModel], name: str, version: str | None) -> ServedModel:
@@ -279,7 +294,5 @@ def _json(content: Any) -> Response:
 
 
 def _response(reply: Reply) -> Response:
-    response = Response(reply.body, reply.status, dict(reply.headers))
     # Not through media_type: it would append a charset to text/plain a second time.
-    response.headers["content-type"] = reply.content_type
-    return response
+    return Response(reply.body, reply.status, {**reply.headers, "content-type": reply.content_type})

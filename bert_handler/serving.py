@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,12 @@ class Answer:
 
     call: Call
     response: Response | None = None
+
+
+def settle() -> None:
+    """Leave all that is loaded out of later garbage collections, each of which would stop requests for long."""
+    gc.collect()
+    gc.freeze()
 
 
 def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None) -> Call:

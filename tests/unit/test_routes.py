@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import httpx
 import pytest
@@ -26,6 +27,18 @@ class Going:
         return {"type": "http.disconnect"}
 
 
+class Staying:
+    """A request whose client waits."""
+
+    async def receive(self):
+        await asyncio.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(routes, "WATCH_AFTER_S", 0.01)
+
+
 class Silent:
     """A request whose body never ends."""
 
@@ -38,30 +51,30 @@ class Silent:
 
 
 async def test_an_answer_that_nobody_waits_for_is_cancelled():
-    ended = []
-
-    async def answer():
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ended.append(True)
-
-    with pytest.raises(ClientDisconnect):
-        await routes._watched(Going(), answer())
-    await asyncio.sleep(0)
-    assert ended == [True]
+    started = time.monotonic()
+    with pytest.raises(ClientDisconnect), routes._Watch(Going()):
+        await asyncio.sleep(60)
+    assert time.monotonic() - started < 30
 
 
 async def test_an_answer_in_time_is_given():
-    async def answer():
+    with routes._Watch(Staying()):
         await asyncio.sleep(0.06)
-        return "reply"
+    # Its watcher has ended with it.
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
 
-    class Staying:
-        async def receive(self):
+
+async def test_a_server_that_cancels_is_not_a_client_that_goes():
+    async def answer():
+        with routes._Watch(Staying()):
             await asyncio.sleep(60)
 
-    assert await routes._watched(Staying(), answer()) == "reply"
+    task = asyncio.ensure_future(answer())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_body_that_never_ends_is_408(monkeypatch):
