@@ -70,6 +70,7 @@ class Explainer:
         self._methods: dict[str, Method] = {}
         self._lock = threading.Lock()
         self._waiting = 0
+        self._instance_s = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
         kind = predictor.engine.device.partition(":")[0]
         self._step_tokens = MAX_STEP_TOKENS.get(kind, 16384)
@@ -84,11 +85,26 @@ class Explainer:
         n, limit = len(request.instances), self._predictor.config.max_explanations
         with self._lock:
             if self._waiting and self._waiting + n > limit:
-                raise QueueFullError(f"{self._waiting} explanations wait already; max_explanations is {limit}", 2)
+                raise QueueFullError(
+                    f"{self._waiting} explanations wait already; max_explanations is {limit}",
+                    max(1, min(60, round(self._waiting * self._instance_s))),
+                )
             self._waiting += n
-        future = self._executor.submit(self.respond, request, time.monotonic())
+        future = self._executor.submit(self._measured, self.timed(request), time.monotonic())
         future.add_done_callback(lambda _: self._leave(n))
         return future
+
+    def timed(self, request: Request) -> Request:
+        """The request with the model's default deadline where it has none of its own."""
+        timeout_s = self._predictor.config.request_timeout_s
+        return request if request.deadline else replace(request, deadline=time.monotonic() + timeout_s)
+
+    def _measured(self, request: Request, started: float) -> Response:
+        begun = time.monotonic()
+        response = self.respond(request, started)
+        seconds = (time.monotonic() - begun) / max(1, len(request.instances))
+        self._instance_s = 0.8 * self._instance_s + 0.2 * seconds if self._instance_s else seconds
+        return response
 
     def respond(self, request: Request, started: float | None = None) -> Response:
         """Explain all instances of a request; a refused one is a Failure in its place.

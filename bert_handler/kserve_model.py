@@ -199,7 +199,11 @@ def _timeout(context: Any) -> dict[str, str]:
 
 
 async def _abort(context: Any, status: int, message: str) -> NoReturn:
-    await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
+    try:
+        await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
+    except grpc.aio.InternalError as exc:
+        # The caller has gone in this moment: there is nobody to tell, and nothing to log.
+        raise asyncio.CancelledError from exc
     raise AssertionError("abort raises")
 
 

@@ -124,7 +124,8 @@ def answers(calls: list[Call], pending: Pending) -> list[Answer]:
 def explained(predictor: Predictor, call: Call) -> Answer:
     """Answer a request for explanations on this thread."""
     assert call.explain is not None
-    return Answer(call, predictor.explainer.respond(call.explain))
+    explainer = predictor.explainer
+    return Answer(call, explainer.respond(explainer.timed(call.explain)))
 
 
 def encode(predictor: Predictor, answer: Answer) -> Reply:

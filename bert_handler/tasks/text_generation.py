@@ -129,7 +129,7 @@ class TextGeneration(Task):
         """Refuse what is out of the model's bounds, and what would have no effect."""
         asked, limit = merged["max_new_tokens"], merged["max_new_tokens_limit"]
         if asked is not None and asked > limit:
-            raise InvalidRequestError(f"parameter max_new_tokens={asked}; it must be between 1 and {limit}")
+            raise InvalidRequestError(f"parameter max_new_tokens={asked}; max_new_tokens_limit is {limit}")
         if asked is not None and self._positions and asked >= self._positions:
             raise InvalidRequestError(
                 f"parameter max_new_tokens={asked} leaves no room: the model has {self._positions} positions"

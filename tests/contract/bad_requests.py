@@ -1252,7 +1252,7 @@ GENERATION = [
     (
         '{"instances":[{"text":"a","max_new_tokens":1025}]}',
         400,
-        "parameter max_new_tokens=1025; it must be between 1 and 1024",
+        "parameter max_new_tokens=1025; max_new_tokens_limit is 1024",
     ),
     (
         '{"instances":[{"text":"a","max_new_tokens":128}]}',
@@ -1262,7 +1262,7 @@ GENERATION = [
     (
         '{"instances":[{"text":"a","max_new_tokens":1000000000}]}',
         400,
-        "parameter max_new_tokens=1000000000; it must be between 1 and 1024",
+        "parameter max_new_tokens=1000000000; max_new_tokens_limit is 1024",
     ),
     (
         '{"instances":[{"text":"a","max_new_tokens_limit":1000000}]}',

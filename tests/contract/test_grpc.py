@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Iterator
 
@@ -92,3 +93,14 @@ def test_refused(stub, request_, code, message) -> None:
         stub.ModelInfer(request_)
     assert refused.value.code() == code
     assert message in refused.value.details()
+
+
+async def test_a_caller_that_is_gone_is_no_defect() -> None:
+    from bert_handler.kserve_model import _abort
+
+    class Gone:
+        async def abort(self, code: object, message: str) -> None:
+            raise grpc.aio.InternalError("cannot send")
+
+    with pytest.raises(asyncio.CancelledError):
+        await _abort(Gone(), 400, "a refusal")

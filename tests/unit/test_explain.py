@@ -296,6 +296,24 @@ def test_the_queue_is_bounded(zoo, load):
     assert predictor.explainer.submit(Request([TEXTS[1]])).result().predictions
 
 
+def test_a_full_queue_says_when_to_come_back(zoo, load):
+    explainer = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4).explainer
+    explainer.submit(Request(["a"], parameters={"n_steps": 1})).result(60)
+    assert 0 < explainer._instance_s < 5
+    explainer._instance_s = 2.5
+    waiting = explainer.submit(Request(["a"] * 4, parameters={"n_steps": 1}))
+    with pytest.raises(QueueFullError) as caught:
+        explainer.submit(Request(["a"]))
+    assert caught.value.retry_after_s == 10
+    waiting.result(60)
+
+
+def test_explanations_have_the_default_deadline_too(zoo, load):
+    explainer = load(zoo("bert", "sequence_classification"), request_timeout_s=7).explainer
+    assert explainer.timed(Request(["a"])).deadline == pytest.approx(time.monotonic() + 7, abs=1)
+    assert explainer.timed(Request(["a"], deadline=5.0)).deadline == 5.0
+
+
 def test_explanations_can_be_switched_off(zoo, load):
     predictor = load(zoo("bert", "sequence_classification", num_labels=3), captum_explanation=False)
     with pytest.raises(UnservableError, match="captum_explanation: false"):
