@@ -1,0 +1,175 @@
+"""Forwards share the cores: with each other, and with whoever borrows some."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import CancelledError
+
+import numpy as np
+import pytest
+
+from bert_handler import batching
+from bert_handler.batching import Limits, Scheduler
+from bert_handler.errors import InternalError, QueueFullError
+from bert_handler.schema import Row
+
+LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, overhead_tokens=5)
+
+
+def row(length=8):
+    return Row({"input_ids": np.zeros(length, dtype=np.int64)}, length)
+
+
+class Forwards:
+    """Stands in for an engine: notes each forward's rows and threads, and how many ran at once."""
+
+    def __init__(self):
+        self.calls = []
+        self.running = self.most_threads = 0
+        self.lock = threading.Lock()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, rows, threads):
+        with self.lock:
+            self.calls.append((len(rows), threads))
+            self.running += threads
+            self.most_threads = max(self.most_threads, self.running)
+        assert self.gate.wait(10)
+        time.sleep(0.002)
+        with self.lock:
+            self.running -= threads
+        return [{"length": np.array(item.length)} for item in rows]
+
+
+@pytest.fixture
+def forwards():
+    return Forwards()
+
+
+@pytest.fixture
+def scheduler(forwards):
+    made = Scheduler(forwards, LIMITS, cores=4)
+    yield made
+    forwards.gate.set()
+    made.close()
+
+
+def lengths(future):
+    return [int(outcome["length"]) for outcome in future.result(10)]
+
+
+def test_a_lone_row_has_all_cores(scheduler, forwards):
+    assert lengths(scheduler.submit([row(3)])) == [3]
+    assert forwards.calls == [(1, 4)]
+
+
+def test_a_deep_queue_has_one_core_a_forward(scheduler, forwards):
+    wanted = [length for length in range(4, 24) for _ in range(4)]
+    assert lengths(scheduler.submit([row(length) for length in wanted])) == wanted
+    assert forwards.most_threads <= 4
+    assert [threads for _, threads in forwards.calls[:4]] == [1] * 4
+    assert max(n for n, _ in forwards.calls) <= 8
+
+
+def test_rows_that_come_meanwhile_wait_for_a_core_and_no_longer(scheduler, forwards):
+    forwards.gate.clear()
+    first = scheduler.submit([row()])
+    while not forwards.calls:
+        time.sleep(0.001)
+    second = scheduler.submit([row(), row()])
+    time.sleep(0.05)
+    assert len(forwards.calls) == 1
+    forwards.gate.set()
+    assert lengths(first) == [8]
+    assert lengths(second) == [8, 8]
+
+
+def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():
+    def run(rows, threads):
+        if any(item.length == 13 for item in rows):
+            raise MemoryError
+        return [{"length": np.array(item.length)} for item in rows]
+
+    scheduler = Scheduler(run, LIMITS)
+    outcomes = scheduler.submit([row(11), row(12), row(13), row(12)]).result(10)
+    scheduler.close()
+    assert [isinstance(outcome, InternalError) for outcome in outcomes] == [False, False, True, False]
+
+
+def test_a_full_queue_says_when_to_come_again(scheduler, forwards):
+    forwards.gate.clear()
+    scheduler.submit([row()])
+    while not forwards.calls:
+        time.sleep(0.001)
+    waiting = scheduler.submit([row()] * 100)
+    with pytest.raises(QueueFullError) as caught:
+        scheduler.submit([row()])
+    assert 1 <= caught.value.retry_after_s <= 60
+    waiting.cancel()
+    late = scheduler.submit([row(5)])
+    forwards.gate.set()
+    assert lengths(late) == [5]
+    with pytest.raises(CancelledError):
+        waiting.result()
+
+
+def test_closing_answers_what_waits(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    futures = [scheduler.submit([row(length)]) for length in (3, 30, 60)]
+    scheduler.close()
+    assert [lengths(future) for future in futures] == [[3], [30], [60]]
+    with pytest.raises(QueueFullError, match="unloaded"):
+        scheduler.submit([row()])
+
+
+def test_half_of_the_cores_are_lent(scheduler, forwards):
+    with scheduler.lend() as lease:
+        assert lease.threads == 2
+        assert lengths(scheduler.submit([row(3)])) == [3]
+    assert lengths(scheduler.submit([row(3)])) == [3]
+    assert forwards.calls == [(1, 2), (1, 4)]
+
+
+def test_a_borrower_gives_way_to_rows(scheduler, forwards):
+    with scheduler.lend() as lease:
+        future = scheduler.submit([row(3)])
+        lease.give_way()
+        # Only a quiet moment ends the pause.
+        assert lengths(future) == [3]
+        assert scheduler.quiet
+
+
+def test_a_steady_load_does_not_stop_a_borrower_for_ever(scheduler, monkeypatch):
+    monkeypatch.setattr(batching, "MAX_PAUSE_S", 0.1)
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            scheduler.submit([row()] * 16).result(10)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with scheduler.lend() as lease:
+            for _ in range(3):
+                started = time.monotonic()
+                lease.give_way()
+                assert time.monotonic() - started < 5
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_the_only_core_can_be_lent(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    with scheduler.lend() as lease:
+        future = scheduler.submit([row(3)])
+        time.sleep(0.05)
+        assert not future.done()
+        lease.give_way()
+        assert lengths(future) == [3]
+    scheduler.close()
