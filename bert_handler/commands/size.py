@@ -12,7 +12,7 @@ def size(
     rps: float = typer.Option(..., min=0.001, help="Requests a second in all."),
     p95: str = typer.Option("100ms", help="Latency that 95 of 100 requests must keep."),
     tokens: float = typer.Option(40, min=1, help="Mean tokens of a request."),
-    cost: float = typer.Option(1.0, min=0.01, help="Of a forward, against the demo's model; BERT-base: 7.5."),
+    cost: float = typer.Option(1.0, min=0.01, help="Of a forward, against the demo's model; BERT-base: 6."),
     figures: Optional[Path] = typer.Option(None, help="Own figures; scripts/cpu_timeout figures writes them."),
 ) -> None:
     """Say how many replicas keep the latency, and the options of `manifest` for them.

@@ -39,7 +39,7 @@ def plan_capacity(
 ) -> Capacity:
     """Choose the highest measured load that keeps the latency, and divide the traffic by it.
 
-    cost: of one forward of the model against the demo's of the figures (BERT-base: 7.5).
+    cost: of one forward of the model against the demo's of the figures (BERT-base: 6).
     Raises ConfigError when no load keeps it, with the latency that can be kept.
     """
     stretch = cost * tokens / float(figures["tokens"])

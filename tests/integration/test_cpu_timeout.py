@@ -33,7 +33,16 @@ def test_service_under_the_stock_limits_answers_everything(host):
 
 
 def test_each_cause_costs_time():
-    rows = run("causes", "--n", "10")["rows"]
+    found = run("causes", "--n", "10", "--workers", "2")
+    rows = found["rows"]
     assert [row["cause"] for row in rows] == ["", "threads", "padding", "batch delay"]
     assert rows[-1]["request_ms"] < rows[0]["request_ms"] / 5
     assert rows[2]["p50_ms"] < rows[1]["p50_ms"]
+    assert found["together_s"] > rows[0]["start_s"]
+
+
+@pytest.mark.torchserve
+def test_the_published_settings_lose_requests():
+    found = run("service", "--host", "stock", "--base", "--requests", "8", "--clients", "8", "--timeout", "2")
+    assert found["timed_out"] > 0
+    assert found["succeeded"] + found["timed_out"] + found["refused"] == 8
