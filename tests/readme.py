@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -86,6 +89,33 @@ def block(name: str, text: str) -> str:
     if found is None:
         raise ValueError(f"README.md has no block {name}")
     return found.group(1)
+
+
+def command_line(start: str) -> str:
+    """The one command line that begins so, as the README shows it."""
+    lines = re.findall(rf"^{re.escape(start)}.*(?:\\\n.*)*$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    if len(lines) != 1:
+        raise ValueError(f"README.md shows {len(lines)} command lines that begin with {start!r}, not one")
+    return str(lines[0])
+
+
+def run_line(line: str, empty: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a command line of the README in an empty folder, with `bert-handler` and a clone's scripts at hand."""
+    shim = empty.parent / f"{empty.name}-bin" / "bert-handler"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bert_handler "$@"\n')
+    shim.chmod(0o755)
+    empty.mkdir()
+    root = README.parent
+    return subprocess.run(
+        ["bash", "-c", re.sub(r"^scripts/", f"{shlex.quote(str(root))}/scripts/", line)],
+        cwd=empty,
+        env={**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def write(tables: dict[str, str]) -> None:

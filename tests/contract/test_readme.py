@@ -7,9 +7,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bert_handler.cli import app
-from tests.readme import README, block, model_of, parameters_table, settings_table, tasks_table
+from tests.readme import (
+    README,
+    block,
+    command_line,
+    model_of,
+    parameters_table,
+    run_line,
+    settings_table,
+    tasks_table,
+)
 
 TEXT = README.read_text(encoding="utf-8")
 
@@ -37,6 +47,15 @@ def test_every_command_shown_exists() -> None:
         }
         for word in words[1:]:
             assert not word.startswith("--") or word.partition("=")[0] in known, f"bert-handler {words[0]}: {word}"
+
+
+def test_the_line_for_manifests_writes_one_that_can_be_applied(tmp_path: Path) -> None:
+    done = run_line(command_line("bert-handler manifest"), tmp_path / "empty", timeout_s=60)
+    assert done.returncode == 0, done.stderr
+    (service,) = yaml.safe_load_all(done.stdout)
+    assert (service["kind"], service["metadata"]["name"]) == ("InferenceService", "torchserve-bert-v2")
+    assert service["spec"]["predictor"]["pytorch"]["storageUri"] == "pvc://task-pv-claim"
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./-]+)\)", TEXT))))

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.readme import command_line, run_line
 
 
 @pytest.mark.torchserve
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"), reason="nginx is not installed")
-def test_the_three_calls_pass_the_gateway(demo_mar, tmp_path):
-    command = tmp_path / "bert-handler"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bert_handler "$@"\n')
-    command.chmod(0o755)
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [ROOT / "scripts" / "local_pod", "--archive", demo_mar],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+def test_the_readmes_line_archives_serves_and_calls(tmp_path):
+    done = run_line(command_line("scripts/local_pod"), tmp_path / "empty", timeout_s=280)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     listed, inferred, explained = answers
