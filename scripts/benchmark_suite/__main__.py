@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmark_suite import load, report
+from scripts.benchmark_suite import growth, load, report
 from scripts.benchmark_suite.contenders import ENGINES, Contender, corpus, prepare, running
 
 BULK_ROWS = 20_000
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--clients", default="1,8,32,128")
     parser.add_argument("--contenders", help="only these, without bulk: 'kserve onnx,torchserve padded'")
+    parser.add_argument("--growth", action="store_true", help="how cost grows with tokens, clients, models, quota")
     args = parser.parse_args()
     chosen = [name.strip() for name in (args.contenders or "").split(",") if name.strip()]
     few = args.quick or bool(chosen and not any("int8" in name or "openvino" in name for name in chosen))
@@ -39,8 +40,12 @@ def main() -> int:
         "offline": {},
         "servers": {},
     }
-    archives = prepare(args.output, few)
+    archives = prepare(args.output, few or args.growth)
     texts, bodies = corpus(args.output, 128 if args.quick else 512)
+    if args.growth:
+        results["growth"] = growth.measure(archives["onnx"], bodies, args.output, args.seconds)
+        report.write_growth(results, args.output)
+        return 0
     engines = [name for name in ENGINES if name in archives]
     for _ in range(args.rounds):
         for name in engines if not args.quick else ["onnx"]:

@@ -15,6 +15,12 @@ from rich.table import Table
 from bert_handler import jsonio
 from bert_handler.cpu import cpu_budget
 
+GROWTH = {
+    "tokens": "one client, by tokens of the text",
+    "clients": "natural lengths, by clients",
+    "models": "32 clients, by models in one server",
+    "cpus": "32 clients, by CPU quota",
+}
 PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "kserve", "torchserve", "numpy")
 
 
@@ -124,6 +130,38 @@ def write(results: dict[str, Any], output: Path) -> None:
         aims.add_row(what, f"{value:.2f}", bound, "[green]pass[/green]" if reached else "[red]falls short[/red]")
     console.print(aims)
     plot(results, output)
+
+
+def write_growth(results: dict[str, Any], output: Path) -> None:
+    """Print how cost grows; write growth.json and growth.png."""
+    console = Console()
+    (output / "growth.json").write_bytes(jsonio.dumps(results))
+    for what, figures in results["growth"].items():
+        table = Table(what, "req/s", "p50 ms", "p99 ms", "errors", title=GROWTH[what])
+        for n, item in figures.items():
+            table.add_row(n, f"{item['rate']:.1f}", f"{item['p50']:.1f}", f"{item['p99']:.1f}", str(item["errors"]))
+        console.print(table)
+    plot_growth(results, output)
+
+
+def plot_growth(results: dict[str, Any], output: Path) -> None:
+    """One panel a variable: latency by tokens, throughput by the others."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(results["growth"]), figsize=(16, 4))
+    for panel, (what, figures) in zip(axes, results["growth"].items()):
+        key, label = ("p50", "median latency, ms") if what == "tokens" else ("rate", "requests a second")
+        numbers = [float(n) for n in figures]
+        panel.plot(numbers, [item[key] for item in figures.values()], marker="o")
+        panel.set(xlabel=what, ylabel=label, title=GROWTH[what], ylim=(0, None))
+        if what in ("tokens", "clients"):
+            panel.set_xscale("log", base=2)
+    figure.tight_layout()
+    figure.savefig(output / "growth.png", dpi=120)
+    pyplot.close(figure)
 
 
 def plot(results: dict[str, Any], output: Path) -> None:
