@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from bert_handler.protocols.v2_grpc import CONTENTS, request_body, response_fiel
 from bert_handler.tasks import TASKS
 from bert_handler.tokenization import TOKENIZER_SPEC, TokenizerSpec
 
+CORPUS = sorted(path for path in Path(__file__).parents[2].glob("fuzz/corpus/tensors/*") if path.stat().st_size)
 FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 scalars = st.one_of(
@@ -117,6 +119,14 @@ def test_any_binary_tensor(predictor, tensor, tail, size, extra):
     header = json.dumps({"inputs": [tensor]}).encode(errors="replace")
     stated = {"inference-header-content-length": str(max(len(header) + extra, 0))}
     answer(predictor, header + tail, stated, V2_REST)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name[:12])
+def test_what_fuzzing_has_found(path):
+    """The first byte is the length of the JSON header, over 2; the rest is the body."""
+    data = path.read_bytes()
+    with suppress(RequestError):
+        V2_REST.decode(data[1:], {"inference-header-content-length": str(data[0] * 2)})
 
 
 @given(datatype=st.sampled_from(DATATYPES), raw=st.binary(max_size=64))
