@@ -118,10 +118,14 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         for (name, label, value), count in counted.items():
             increase = count - self._reported.get((name, label, value), 0)
             if increase:
-                dimensions = ["model", label] if label else ["model"]
-                metric = cache.add_metric_to_cache(name, "count", dimensions, MetricTypes.COUNTER)
-                metric.add_or_update(increase, [self.predictor.identity.name, *([value] if label else [])])
+                self._report(cache, name, increase, {label: value} if label else {}, MetricTypes.COUNTER)
         self._reported = counted
+        self._report(cache, "bert_handler_queue_rows", len(self.predictor.scheduler), {}, MetricTypes.GAUGE)
+        self._report(cache, "bert_handler_model_info", 1, self.predictor.info(), MetricTypes.GAUGE)
+
+    def _report(self, cache: Any, name: str, value: float, labels: Mapping[str, str], kind: Any) -> None:
+        labels = {"model": self.predictor.identity.name, **labels}
+        cache.add_metric_to_cache(name, "count", list(labels), kind).add_or_update(value, list(labels.values()))
 
     def _decode(self, row: Mapping[str, Any], index: int) -> Call:
         headers = self._headers(index)

@@ -71,9 +71,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 
     def info(self) -> Mapping[str, str]:
         """What is served, for the metrics."""
-        served = self.predictor
-        own = {"name": served.identity.name, "version": served.identity.version, "task": served.task.name}
-        return {**own, "engine": served.engine.name, "device": served.engine.device, "cores": str(served.cpu.cores)}
+        return self.predictor.info()
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Answer one body, count it, and log its id."""

@@ -72,8 +72,9 @@ class ModelMetrics:
             for stage, histogram in self.stages.items():
                 found["bert_handler_stage_seconds_sum", "stage", stage] = histogram.sum
                 found["bert_handler_stage_seconds_count", "stage", stage] = sum(histogram.counts)
-            found["bert_handler_request_seconds_sum", "", ""] = self.request_seconds.sum
-            found["bert_handler_request_seconds_count", "", ""] = sum(self.request_seconds.counts)
+            for name, histogram in (("request_seconds", self.request_seconds), ("batch_rows", self.batch_rows)):
+                found[f"bert_handler_{name}_sum", "", ""] = histogram.sum
+                found[f"bert_handler_{name}_count", "", ""] = sum(histogram.counts)
             return found
 
     def answered(self, status: int, seconds: float) -> None:

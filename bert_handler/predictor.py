@@ -275,6 +275,11 @@ class Predictor:
             ],
         }
 
+    def info(self) -> dict[str, str]:
+        """What is served, for the metrics."""
+        own = {"name": self.identity.name, "version": self.identity.version, "task": self.task.name}
+        return {**own, "engine": self.engine.name, "device": self.engine.device, "cores": str(self.cpu.cores)}
+
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
         try:
             if len(request.instances) > self.config.max_instances:

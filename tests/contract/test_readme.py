@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bert_handler.cli import app
+from bert_handler.cli import app, main
 from tests.readme import (
     README,
     block,
@@ -47,6 +47,15 @@ def test_every_command_shown_exists() -> None:
         }
         for word in words[1:]:
             assert not word.startswith("--") or word.partition("=")[0] in known, f"bert-handler {words[0]}: {word}"
+
+
+def test_the_size_that_is_told_is_what_the_command_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(shlex.split(command_line("bert-handler size"))[1:]) == 0
+    said, told = capsys.readouterr().out, " ".join(TEXT.split())
+    replicas, rate = re.search(r"(\d+) of 1 core", said), re.search(r"([\d.]+) requests/s, three", said)
+    assert replicas
+    assert rate
+    assert f"says {replicas[1]} replicas of one core at {rate[1]} requests/s each" in told
 
 
 def test_the_line_for_manifests_writes_one_that_can_be_applied(tmp_path: Path) -> None:

@@ -41,3 +41,8 @@ def test_torchserve_exposes_the_same_counters(torchserve_host):
     assert 'bert_handler_requests_total{model="BERTSeqClassification",status="200",' in text
     assert 'bert_handler_stage_seconds_sum{model="BERTSeqClassification",stage="forward",' in text
     assert 'bert_handler_tokens_total{model="BERTSeqClassification",' in text
+    assert 'bert_handler_batch_rows_sum{model="BERTSeqClassification",' in text
+    assert 'bert_handler_queue_rows{model="BERTSeqClassification",' in text
+    info = next(line for line in text.splitlines() if line.startswith("bert_handler_model_info{"))
+    assert 'name="BERTSeqClassification"' in info
+    assert 'engine="torch"' in info
