@@ -14,6 +14,8 @@ MAX_GROWTH_MB = 20
 """A slope is measured over the second half; one that makes less than this is the allocator's noise."""
 MAX_MORE = 5
 """Descriptors and threads that the last sixth may have more than the third before it: connections come and go."""
+MIN_JUDGED = 100
+"""Answers in a quarter of the run from which on their median says something."""
 CANCELLED = "cancelled"
 
 
@@ -127,6 +129,6 @@ def _latency(latency_s: dict[str, list[tuple[float, float]]]) -> tuple[dict, lis
             continue
         before, after = (statistics.median(part) for part in (times[quarter : 2 * quarter], times[-quarter:]))
         figures[kind] = {"second_quarter": round(before, 1), "last_quarter": round(after, 1)}
-        if after > 1.5 * before + 20:
+        if quarter >= MIN_JUDGED and after > 2 * before + 20:
             wrong.append(f"the latency of {kind} drifts from {before:.1f} to {after:.1f} ms")
     return figures, wrong
