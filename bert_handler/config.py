@@ -32,6 +32,7 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("outputs", list, None, "outputs that are sent when a request names none", minimum=1),
     Parameter("engine", str, None, "torch, onnx or openvino; default: what the archive carries, else torch"),
     Parameter("dtype", str, "float32", "of the weights", choices=("float32", "bfloat16", "float16")),
+    Parameter("compile", bool, False, "compile the torch engine's graph: slower to load, fewer kernels a forward"),
     Parameter("quantization", str, "none", "of the weights", choices=("none", "int8")),
     Parameter("device", str, None, "cpu, cuda or cuda:N; default: cuda where there is one"),
     Parameter("max_batch_tokens", int, None, "padded tokens of one forward; default: by device", minimum=1),
@@ -70,6 +71,7 @@ class HandlerConfig:
     outputs: Sequence[str] | None
     engine: str | None
     dtype: str
+    compile: bool
     quantization: str
     device: str | None
     max_batch_tokens: int | None

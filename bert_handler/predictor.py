@@ -252,9 +252,11 @@ class Predictor:
 
     def self_test(self) -> None:
         """Answer the task's own sample; ConfigError when the model cannot."""
-        result = self.respond([Request([self.task.sample])])[0].predictions[0]
-        if isinstance(result, Failure):
-            raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
+        # A compiled graph is made for one row or for several, on one core or on all: here, not under load.
+        counts = (1, self.cpu.cores, 2 * self.cpu.cores) if self.config.compile else (1,)
+        for result in [item for n in counts for item in self.respond([Request([self.task.sample] * n)])[0].predictions]:
+            if isinstance(result, Failure):
+                raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
 
     def close(self) -> None:
         """Answer what is queued and end the threads."""
@@ -327,7 +329,8 @@ class Predictor:
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
         started, started_ns = time.perf_counter(), time.time_ns()
-        outputs = self.task.execute(self.engine, rows, collate(rows, self._padding, self._padding_side), threads)
+        batch = collate(rows, self._padding, self._padding_side, self.engine.shape)
+        outputs = self.task.execute(self.engine, rows, batch, threads)
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
         forwarded(rows, started_ns)
         return outputs
@@ -393,6 +396,10 @@ def _engine_for(task: Task, name: str) -> type[Engine]:
     engine = engine_class(name)
     if task.needs_generation and not engine.supports_generation:
         raise ConfigError(f"engine={name!r} cannot generate text; {task.name} needs engine: torch")
+    if task.model.config.compile and not engine.supports_compilation:
+        raise ConfigError(f"compile: engine={name!r} compiles nothing; use engine: torch, or leave it out")
+    if task.model.config.compile and task.needs_generation:
+        raise ConfigError(f"compile: {task.name} runs a forward a token, of ever new shapes; leave it out")
     return engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Callable, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +38,28 @@ class Batch:
         return views
 
 
-def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right") -> Batch:
+Shape = Callable[[int, int], tuple[int, int]]
+"""From the rows and the longest row of a batch to what it is padded to."""
+
+
+def snug(n_rows: int, length: int) -> tuple[int, int]:
+    """No more padding than the longest row asks for."""
+    return n_rows, length
+
+
+def bucket(n_rows: int, length: int) -> tuple[int, int]:
+    """The next of few shapes, each of which is compiled once: powers of two rows, four lengths an octave."""
+    step = max(16, 1 << max(0, length.bit_length() - 3))
+    return 1 << (n_rows - 1).bit_length(), -(-length // step) * step
+
+
+def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right", shape: Shape = snug) -> Batch:
     """Pad rows into one batch.
 
     padding: value that fills each input; 0 where it is not named.  side: where the padding goes.
+    shape: what the batch is padded to; rows beyond those given repeat the last one.
     """
-    shapes = {name: (len(rows), max(len(row.inputs[name]) for row in rows)) for name in rows[0].inputs}
+    shapes = {name: shape(len(rows), max(len(row.inputs[name]) for row in rows)) for name in rows[0].inputs}
     batch = Batch(np.empty(sum(n * length for n, length in shapes.values()), dtype=np.int64), shapes)
     for name, array in batch.arrays().items():
         fill = padding.get(name, 0)
@@ -56,6 +72,7 @@ def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right"
             else:
                 array[i, width - len(values) :] = values
                 array[i, : width - len(values)] = fill
+        array[len(rows) :] = array[len(rows) - 1]
     return batch
 
 
@@ -66,6 +83,8 @@ class Engine(ABC):
     supports_cuda: ClassVar[bool] = False
     supports_gradients: ClassVar[bool] = False
     supports_generation: ClassVar[bool] = False
+    supports_compilation: ClassVar[bool] = False
+    shape: Shape = staticmethod(snug)
 
     @classmethod
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
-from bert_handler.engines.base import Batch, Engine
+from bert_handler.cpu import cpu_budget
+from bert_handler.engines.base import Batch, Engine, bucket
 from bert_handler.errors import ConfigError
 from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.tasks.base import Task
@@ -43,13 +45,22 @@ class Transfer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._staging = threading.local()
 
     def to_device(self, buffer: NDArray[np.int64]) -> torch.Tensor:
         """Copy the batch's one buffer; from pinned memory and without waiting on a GPU."""
         host = torch.from_numpy(buffer)
         if self.device.type == "cpu":
             return host
-        return host.pin_memory().to(self.device, non_blocking=True)
+        return self._pinned(host.numel()).copy_(host).to(self.device, non_blocking=True)
+
+    def _pinned(self, size: int) -> torch.Tensor:
+        # The thread's own, for the next forward too: its last one has ended when its outputs were copied back.
+        pinned: torch.Tensor | None = getattr(self._staging, "buffer", None)
+        if pinned is None or pinned.numel() < size:
+            pinned = torch.empty(1 << (size - 1).bit_length(), dtype=torch.int64, pin_memory=True)
+            self._staging.buffer = pinned
+        return pinned[:size]
 
     def to_host(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
         """Copy all outputs back, packed into one buffer where there are several."""
@@ -70,10 +81,13 @@ class TorchEngine(Engine):
     supports_cuda = True
     supports_gradients = True
     supports_generation = True
+    supports_compilation = True
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self.graph = graph
         self.transfer = Transfer(device)
+        self._run: Any = graph
+        self._all_cores = 1
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
@@ -84,7 +98,22 @@ class TorchEngine(Engine):
             if target.type != "cpu":
                 raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
             model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
-        return cls(Graph(model, task), target)
+        engine = cls(Graph(model, task), target)
+        if config.compile:
+            engine.compile(cpu_budget(config.threads).cores)
+        return engine
+
+    def compile(self, cores: int) -> None:
+        """Compile the graph: on a CPU for all shapes at once, on a GPU as one CUDA graph a bucket of shapes.
+
+        That happens in the first forward: of the self-test on a CPU, of each bucket on a GPU.
+        """
+        if self.device == "cpu":
+            self._all_cores = cores
+            self._run = torch.compile(self.graph, dynamic=True)
+        else:
+            self.shape = bucket
+            self._run = torch.compile(self.graph, dynamic=False, mode="reduce-overhead")
 
     @property
     def device(self) -> str:
@@ -93,7 +122,7 @@ class TorchEngine(Engine):
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         self._limit_threads(threads)
         with torch.inference_mode():
-            return self.transfer.to_host(self.graph(**self._inputs(batch)))
+            return self.transfer.to_host(self._run(**self._inputs(batch)))
 
     def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
         self._limit_threads(threads)
@@ -109,7 +138,8 @@ class TorchEngine(Engine):
     def _limit_threads(self, threads: int) -> None:
         # The intra-op limit belongs to the calling thread, so two forwards can have one core each.
         if self.device == "cpu":
-            torch.set_num_threads(threads)
+            # A compiled graph is made for a number of threads: for one, and for all cores.
+            torch.set_num_threads(threads if threads >= self._all_cores else 1)
 
 
 def _checked(device: str) -> torch.device:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bert_handler.artifact import Artifact
 from scripts.benchmark_suite import growth, load, report
 from scripts.benchmark_suite.contenders import ENGINES, Contender, corpus, prepare, running
 
@@ -70,6 +71,10 @@ def main() -> int:
                     found = load.run(server.url, bodies, int(clients), args.seconds)
                     results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
         results["servers"] = {server.name: _server(server, archives) for server in servers}
+    for name, figures in results["servers"].items():
+        engine = name.partition(" ")[2]
+        if name.startswith("kserve ") and engine in archives:
+            figures["bare_start_s"] = _bare_start(archives[engine], ENGINES[engine])
     if not args.quick and not chosen:
         results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in engines if name != "torch"}
     report.write(results, args.output)
@@ -82,6 +87,14 @@ def _server(server: Contender, archives: dict[str, Path]) -> dict[str, float]:
     if host == "kserve" and what in archives:
         figures["allowed_mb"] = _weights_mb(archives[what], what) + ALLOWED_MB.get(what, 250)
     return figures
+
+
+def _bare_start(archive: Path, engine: str) -> float:
+    artifact = Artifact.open(archive)
+    command = [sys.executable, "-m", "scripts.benchmark_suite.bare_start", engine, str(artifact.directory)]
+    started = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.monotonic() - started
 
 
 def _weights_mb(archive: Path, engine: str) -> float:

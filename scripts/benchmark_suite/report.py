@@ -105,6 +105,8 @@ def ratios(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
     for name, figures in results["servers"].items():
         if name.startswith("kserve ") and "allowed_mb" in figures:
             rows.append((f"{name}, memory / allowed", figures["memory_mb"] / figures["allowed_mb"], 1.0, False))
+        if "bare_start_s" in figures:
+            rows.append((f"{name}, start / bare start", figures["ready_s"] / figures["bare_start_s"], 1.5, False))
     return [
         (what, value, f">= {bound:g}" if least else f"<= {bound:g}", value >= bound if least else value <= bound)
         for what, value, bound, least in rows

@@ -49,18 +49,24 @@ def test_requests_together_are_one_tokenizer_call_and_one_copy_a_micro_batch(pre
     assert transfer.sent == transfer.fetched == len(forwards)
 
 
-def test_a_batch_goes_to_a_gpu_as_one_pinned_copy_without_waiting(monkeypatch) -> None:
+def test_a_batch_goes_to_a_gpu_as_one_copy_from_a_kept_pinned_buffer(monkeypatch) -> None:
     """No GPU here: the `meta` device stands in for one, and pinning is recorded instead of done."""
     pinned, copied = [], []
-    move = torch.Tensor.to
+    move, empty = torch.Tensor.to, torch.empty
 
     def to(self, *args, **kwargs):
-        copied.append((args, kwargs))
+        copied.append((self.tolist(), args, kwargs))
         return move(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.shape) or self)
+    def pinned_empty(size, dtype, pin_memory):
+        pinned.append((size, pin_memory))
+        return empty(size, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", pinned_empty)
     monkeypatch.setattr(torch.Tensor, "to", to)
-    sent = Transfer(torch.device("meta")).to_device(np.arange(24, dtype=np.int64))
-    assert sent.device.type == "meta"
-    assert pinned == [(24,)]
-    assert copied == [((torch.device("meta"),), {"non_blocking": True})]
+    transfer = Transfer(torch.device("meta"))
+    device = ((torch.device("meta"),), {"non_blocking": True})
+    for size in (24, 30, 5, 33):
+        assert transfer.to_device(np.arange(size, dtype=np.int64)).shape == (size,)
+        assert copied.pop() == (list(range(size)), *device)
+    assert pinned == [(32, True), (64, True)]

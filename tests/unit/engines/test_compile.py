@@ -1,0 +1,73 @@
+"""Compiled graphs answer as eager ones do, and what a GPU compiles has few shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bert_handler import Predictor
+from bert_handler.engines.base import bucket, collate
+from bert_handler.errors import ConfigError
+from bert_handler.schema import Row
+
+TEXTS = ["the cat sat", "the dog ran to the house by the river", "yes", "on the mat the cat sat and sat"]
+
+
+def row(*ids):
+    return Row({"input_ids": np.array(ids), "attention_mask": np.ones(len(ids), dtype=np.int64)}, len(ids))
+
+
+def test_buckets_are_few_and_no_more_than_twice_as_large():
+    shapes = {bucket(rows, length) for rows in range(1, 65) for length in range(1, 513)}
+    assert len(shapes) == 7 * 16
+    for rows, length in [(1, 1), (3, 17), (5, 100), (33, 300), (64, 512)]:
+        wide, long = bucket(rows, length)
+        assert rows <= wide < 2 * rows
+        assert 0 <= long - length < max(16, length / 4 + 1)
+
+
+def test_a_bucket_is_filled_with_padding_and_with_the_last_row():
+    arrays = collate([row(7, 8, 9), row(5), row(4, 6)], {"input_ids": 1}, shape=lambda n, length: (4, 4)).arrays()
+    np.testing.assert_array_equal(arrays["input_ids"], [[7, 8, 9, 1], [5, 1, 1, 1], [4, 6, 1, 1], [4, 6, 1, 1]])
+    np.testing.assert_array_equal(arrays["attention_mask"].sum(1), [3, 1, 2, 2])
+
+
+def test_rows_in_buckets_are_answered_alike(zoo):
+    directory = zoo("roberta", "sequence_classification")
+    plain = Predictor.load(directory, device="cpu")
+    expected = plain.predict(TEXTS)
+    plain.engine.shape = bucket
+    for left, right in zip(plain.predict(TEXTS), expected):
+        np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-5)
+    plain.close()
+
+
+@pytest.mark.slow
+def test_a_compiled_graph_answers_as_an_eager_one(zoo):
+    directory = zoo("bert", "sequence_classification")
+    torch._dynamo.reset()
+    eager = Predictor.load(directory, device="cpu")
+    compiled = Predictor.load(directory, device="cpu", model_yaml={"handler": {"compile": True, "threads": 2}})
+    n_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert n_graphs > 0
+    for left, right in zip(compiled.predict(TEXTS), eager.predict(TEXTS)):
+        np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
+    compiled.predict([" ".join(["cat"] * n) for n in range(1, 30)] * 3)
+    compiled.predict(["the cat"])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == n_graphs, "all is compiled in the self-test"
+    for predictor in (eager, compiled):
+        predictor.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "engine", "message"),
+    [
+        ("bert", "sequence_classification", "onnx", "compiles nothing"),
+        ("gpt2", "generation", "torch", "of ever new shapes"),
+    ],
+)
+def test_what_cannot_be_compiled_says_so(zoo, task, head, engine, message):
+    settings = {"handler": {"compile": True, "engine": engine}}
+    with pytest.raises(ConfigError, match=message):
+        Predictor.load(zoo(task, head), device="cpu", model_yaml=settings)
