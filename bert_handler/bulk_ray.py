@@ -22,7 +22,8 @@ from bert_handler.bulk import Job, Part, Progress, answer, default_specs, run
 from bert_handler.config import ENVIRONMENT_PREFIX
 from bert_handler.cpu import cpu_budget
 from bert_handler.errors import BertHandlerError, ConfigError, MissingExtraError
-from bert_handler.predictor import Predictor, open_model
+from bert_handler.loading import open_model
+from bert_handler.predictor import Predictor
 
 try:
     import pyarrow

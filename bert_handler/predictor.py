@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,10 +12,8 @@ from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
 from bert_handler.batching import Limits, Outcome, Scheduler
-from bert_handler.config import TRUST_REMOTE_CODE, HandlerConfig, read_settings
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import expired
-from bert_handler.engines import engine_class
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
@@ -27,9 +24,8 @@ from bert_handler.errors import (
     RequestTooLargeError,
     UnservableError,
 )
-from bert_handler.exported import Exported
 from bert_handler.generation import TextStream
-from bert_handler.labels import Labels
+from bert_handler.loading import choose_device, open_model
 from bert_handler.metrics import ModelMetrics
 from bert_handler.parameters import unknown
 from bert_handler.schema import (
@@ -43,9 +39,7 @@ from bert_handler.schema import (
     Row,
 )
 from bert_handler.scores import has_nan
-from bert_handler.tasks import task_class
-from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
-from bert_handler.tokenization import TextTokenizer
+from bert_handler.tasks.base import EncodedExample, Example, RowOutputs, Task
 from bert_handler.tracing import forwarded, measure_all
 
 if TYPE_CHECKING:
@@ -135,7 +129,8 @@ class Predictor:
         artifact, task, kind = open_model(target, engine=engine, device=device, model_yaml=model_yaml, environ=environ)
         config = task.model.config
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
-        predictor = cls(task, chosen, identity or artifact.identity or _identity(artifact, config))
+        own = Identity(config.model_name or artifact.directory.name)
+        predictor = cls(task, chosen, identity or artifact.identity or own)
         if config.warmup:
             predictor.self_test()
         logger.info(
@@ -349,78 +344,3 @@ def _unfailed(response: Response) -> list[Prediction]:
             raise type(item.error)(f"instance {index}: {item.error}") from item.error
         predictions.append(item)
     return predictions
-
-
-def open_model(
-    target: str | Path | Artifact,
-    *,
-    engine: str | None = None,
-    device: str | None = None,
-    model_yaml: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> tuple[Artifact, Task, type[Engine]]:
-    """Check a model and its settings and choose its engine; no weights are loaded."""
-    artifact = target if isinstance(target, Artifact) else Artifact.open(target)
-    settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
-    settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
-    task = load_task(artifact, settings, environ)
-    exported = Exported.read(artifact.directory)
-    name = task.model.config.engine or (exported.engine if exported else "torch")
-    return artifact, task, _engine_for(task, name)
-
-
-def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Task:
-    """Check the settings, the labels and the tokenizer of an artifact; no weights are loaded."""
-    chosen = task_class(settings.get("mode"), artifact.model_config)
-    config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
-    if config.trust_remote_code and (os.environ if environ is None else environ).get(TRUST_REMOTE_CODE) != "1":
-        raise ConfigError(
-            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code "
-            f"on the server's command line, or {TRUST_REMOTE_CODE}=1 on TorchServe"
-        )
-    stated = config.num_labels if chosen.has_labels else None
-    if stated and stated != artifact.num_labels:
-        raise ConfigError(f"setting num_labels={stated}, but the model has {artifact.num_labels} labels")
-    n_labels = artifact.num_labels if chosen.has_labels else 0
-    labels = Labels.load(artifact.directory, artifact.model_config.get("id2label"), n_labels)
-    tokenizer = TextTokenizer.load(
-        artifact.directory,
-        artifact.model_config,
-        config.do_lower_case,
-        trust_remote_code=config.trust_remote_code,
-    )
-    return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory))
-
-
-def _engine_for(task: Task, name: str) -> type[Engine]:
-    engine = engine_class(name)
-    if task.needs_generation and not engine.supports_generation:
-        raise ConfigError(f"engine={name!r} cannot generate text; {task.name} needs engine: torch")
-    if task.model.config.compile and not engine.supports_compilation:
-        raise ConfigError(f"compile: engine={name!r} compiles nothing; use engine: torch, or leave it out")
-    if task.model.config.compile and task.needs_generation:
-        raise ConfigError(f"compile: {task.name} runs a forward a token, of ever new shapes; leave it out")
-    return engine
-
-
-def _identity(artifact: Artifact, config: HandlerConfig) -> Identity:
-    return Identity(config.model_name or artifact.directory.name)
-
-
-def choose_device(configured: str | None, offered: str | None, engine: type[Engine]) -> str:
-    """The configured device, else the one that the host offers, else a GPU where there is one.
-
-    An engine that runs on the CPU only takes no offer of a GPU; that it cannot use a configured one, it
-    says itself.  `cuda` means whichever GPU is offered.
-    """
-    if configured == "cuda" and offered is not None:
-        return offered
-    if configured is not None:
-        return configured
-    if not engine.supports_cuda:
-        return "cpu"
-    if offered is not None:
-        return offered
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

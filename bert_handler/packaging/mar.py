@@ -26,7 +26,7 @@ from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
-from bert_handler.predictor import load_task
+from bert_handler.loading import load_task
 from bert_handler.schema import Instance
 from bert_handler.signing import sign
 from bert_handler.tasks.base import Task

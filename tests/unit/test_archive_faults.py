@@ -24,8 +24,9 @@ from bert_handler import artifact
 from bert_handler.artifact import CHECKSUMS, SIGNATURE, Artifact, unpack
 from bert_handler.config import read_settings
 from bert_handler.errors import ArchiveError, BertHandlerError, ConfigError
+from bert_handler.loading import load_task
 from bert_handler.packaging.mar import build
-from bert_handler.predictor import Predictor, load_task
+from bert_handler.predictor import Predictor
 from bert_handler.signing import check_signature, generate_keys, read_public_key, sign
 
 

@@ -31,7 +31,18 @@ LAYERS = (
     }
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
-    {"batching", "length_queue", "explain", "explanations", "predictor", "serving", "routes", "playground", "metrics"}
+    {
+        "batching",
+        "length_queue",
+        "loading",
+        "explain",
+        "explanations",
+        "predictor",
+        "serving",
+        "routes",
+        "playground",
+        "metrics",
+    }
     | {"guard", "openapi", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk", "bulk_ray"},

@@ -400,6 +400,6 @@ def test_an_engine_that_cannot_generate_is_refused_at_load(zoo, load, monkeypatc
     class Forward(Engine):
         name = "forward"
 
-    monkeypatch.setattr("bert_handler.predictor.engine_class", lambda name: Forward)
+    monkeypatch.setattr("bert_handler.loading.engine_class", lambda name: Forward)
     with pytest.raises(ConfigError, match="cannot generate text; text_generation needs engine: torch"):
         load(zoo("gpt2", "generation"), engine="onnx")
