@@ -23,7 +23,7 @@ from starlette.routing import Route
 import bert_handler
 from bert_handler import jsonio, serving
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s, timeout
-from bert_handler.errors import DeadlineError, RequestError
+from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
 from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
@@ -93,8 +93,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             async with timeout(remaining_s(pending.deadline)):
                 await asyncio.wrap_future(pending.future)
         except asyncio.TimeoutError:
-            late = DeadlineError("the deadline passed before the answer was computed")
-            return serving.encode(self.predictor, Answer(replace(call, error=late)))
+            return serving.encode(self.predictor, serving.late(call))
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bert_handler import jsonio, tracing
-from bert_handler.deadlines import PARAMETER, deadline_of
-from bert_handler.errors import InternalError, InvalidRequestError, RequestError
+from bert_handler.deadlines import PARAMETER, deadline_of, expired
+from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, RequestError
 from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
 from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
-from bert_handler.schema import Reply, Request, Response
+from bert_handler.schema import Failure, Reply, Request, Response
 from bert_handler.tracing import UNTRACED, Trace
 
 logger = logging.getLogger(__name__)
@@ -116,9 +116,19 @@ def begin(predictor: Predictor, calls: list[Call]) -> Pending:
 
 
 def answers(calls: list[Call], pending: Pending) -> list[Answer]:
-    """Wait for the responses and give each to its call, in order."""
+    """Wait for the responses and give each to its call, in order; what comes too late is refused."""
     responses = iter(pending.responses())
-    return [Answer(call, None if call.request is None else next(responses)) for call in calls]
+    return [Answer(call) if call.request is None else _in_time(call, next(responses)) for call in calls]
+
+
+def _in_time(call: Call, response: Response) -> Answer:
+    computed = any(not isinstance(item, Failure) for item in response.predictions)
+    return late(call) if computed and expired(response.request.deadline) else Answer(call, response)
+
+
+def late(call: Call) -> Answer:
+    """The refusal of a call whose deadline has passed."""
+    return Answer(replace(call, error=DeadlineError("the deadline passed before the answer was computed")))
 
 
 def explained(predictor: Predictor, call: Call) -> Answer:

@@ -12,8 +12,9 @@ import pytest
 from bert_handler import serving
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.deadlines import deadline_of, expired, remaining_s
-from bert_handler.errors import DeadlineError, InvalidRequestError, QueueFullError
-from bert_handler.schema import Row
+from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, QueueFullError
+from bert_handler.schema import Prediction, Request, Response, Row
+from bert_handler.serving import Call
 
 
 def row(length=4):
@@ -193,3 +194,18 @@ def test_the_default_deadline_is_a_setting(zoo, load):
     pending = serving.begin(predictor, [call])
     pending.responses()
     assert remaining_s(pending.deadline) == pytest.approx(7, abs=1)
+
+
+@pytest.mark.parametrize(("left_s", "refused"), [(-0.001, True), (60, False), (None, False)])
+def test_an_answer_that_comes_too_late_is_refused(left_s, refused):
+    deadline = None if left_s is None else time.monotonic() + left_s
+    response = Response(Request(["a"], deadline=deadline), [Prediction({}, 1)], ())
+
+    class Done:
+        def responses(self):
+            return [response]
+
+    unread, answer = serving.answers([Call(error=InternalError()), Call(response.request)], Done())
+    assert unread.response is None
+    assert (answer.response is None) == refused
+    assert isinstance(answer.call.error, DeadlineError) == refused
