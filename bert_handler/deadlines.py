@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
-
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter
-
-__all__ = ["HEADER", "MAX_TIMEOUT_MS", "PARAMETER", "deadline_of", "expired", "remaining_s", "timeout"]
 
 HEADER = "x-request-timeout-ms"
 PARAMETER = "timeout_ms"

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, serving
-from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s, timeout
+from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
@@ -35,6 +35,7 @@ from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, application, find
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
+from bert_handler.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 

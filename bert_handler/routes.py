@@ -22,7 +22,6 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, openapi
-from bert_handler.deadlines import timeout
 from bert_handler.errors import (
     InternalError,
     ModelNotFoundError,
@@ -37,6 +36,7 @@ from bert_handler.metrics import log_request
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.schema import Reply
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
+from bert_handler.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 

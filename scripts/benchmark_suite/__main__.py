@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--clients", default="1,8,32,128")
-    parser.add_argument("--contenders", help="only these, without bulk: 'kserve onnx,torchserve padded'")
+    parser.add_argument("--contenders", help="only these: 'kserve onnx,torchserve padded,bulk onnx'")
     parser.add_argument("--growth", action="store_true", help="how cost grows with tokens, clients, models, quota")
     args = parser.parse_args()
     chosen = [name.strip() for name in (args.contenders or "").split(",") if name.strip()]
@@ -59,8 +59,11 @@ def main() -> int:
             *(f"torchserve {name}" for name in engines),
             "torchserve padded",
             "kserve pipeline",
+            *(f"bulk {name}" for name in engines if name != "torch"),
         ]
     )
+    bulk = [name.partition(" ")[2] for name in names if name.startswith("bulk ")]
+    names = [name for name in names if not name.startswith("bulk ")]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(name, archives, args.output)) for name in names]
         for server in servers:
@@ -75,8 +78,7 @@ def main() -> int:
         engine = name.partition(" ")[2]
         if name.startswith("kserve ") and engine in archives:
             figures["bare_start_s"] = _bare_start(archives[engine], ENGINES[engine])
-    if not args.quick and not chosen:
-        results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in engines if name != "torch"}
+    results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in bulk}
     report.write(results, args.output)
     return 0
 

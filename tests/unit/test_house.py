@@ -43,7 +43,7 @@ LAYERS = (
         "playground",
         "metrics",
     }
-    | {"guard", "openapi", "repository"},
+    | {"guard", "openapi", "repository", "timeouts"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk", "bulk_ray"},
     {"commands", "cli", "__main__"},
