@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from bert_handler.tracing import MAX_ID_CHARACTERS
+
 REQUEST_LOGGER = __name__
 """A line a request, of level DEBUG where the server did not fail."""
 logger = logging.getLogger(REQUEST_LOGGER)
 
-MAX_ID_CHARACTERS = 128
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,15 @@ def measure(archive: Path, bodies: Path, work: Path, seconds: float) -> dict[str
     texts = bodies_by_tokens(archive, work)
     with kserve_server(archive, name="bert", BERT_HANDLER_MAX_LENGTH=str(TOKENS[-1])) as server:
         found["tokens"] = {str(n): load.run(_url(server), texts[n], 1, seconds) for n in TOKENS}
-    with _serving(archive) as server:
+    with kserve_server(archive, name="bert") as server:
         found["clients"] = {str(n): load.run(_url(server), bodies, n, seconds) for n in CLIENTS}
     found["models"] = {str(n): _models(archive, bodies, n, seconds) for n in MODELS}
     found["cpus"] = {}
     for cpus in CPUS:
         if cpus <= cpu_budget().cores:
-            with _serving(archive, cpus) as server:
+            with contextlib.ExitStack() as stack:
+                with cpu_quota(cpus):
+                    server = stack.enter_context(kserve_server(archive, name="bert"))
                 found["cpus"][f"{cpus:g}"] = load.run(_url(server), bodies, N_CLIENTS, seconds)
     remove_groups()
     return found
@@ -55,14 +56,6 @@ def bodies_by_tokens(archive: Path, work: Path) -> dict[int, Path]:
     return files
 
 
-@contextlib.contextmanager
-def _serving(target: Path, cpus: float | None = None, name: str | None = "bert") -> Iterator[RunningServer]:
-    with contextlib.ExitStack() as stack:
-        with cpu_quota(cpus) if cpus else contextlib.nullcontext():
-            server = stack.enter_context(kserve_server(target, name=name))
-        yield server
-
-
 def _url(server: RunningServer, name: str = "bert") -> str:
     return server.url + server.infer_path.format(name)
 
@@ -77,7 +70,7 @@ def _models(archive: Path, bodies: Path, n: int, seconds: float) -> dict[str, An
         entries = {name: {"1.0": {"defaultVersion": True, "marName": f"{name}.mar"}} for name in names}
         snapshot = jsonio.dumps({"name": "startup.cfg", "modelCount": n, "models": entries}).decode()
         (store / "config.properties").write_text(f"model_store={store}\nmodel_snapshot={snapshot}\n", encoding="utf-8")
-        with _serving(store, name=None) as server, ThreadPoolExecutor(n) as pool:
+        with kserve_server(store) as server, ThreadPoolExecutor(n) as pool:
             runs = [pool.submit(load.run, _url(server, name), bodies, N_CLIENTS // n, seconds) for name in names]
             found = [run.result() for run in runs]
     # Percentiles of several runs cannot be added; the worst of them is a bound.

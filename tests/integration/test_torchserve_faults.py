@@ -82,6 +82,13 @@ class Standin(BaseHTTPRequestHandler):
         pass
 
 
+def took(front, path, status):
+    """Seconds until a path of the front answers with a status."""
+    started = time.monotonic()
+    wait_until(front, lambda: front.get(path).status_code == status, 10)
+    return time.monotonic() - started
+
+
 def behind(port):
     server = ThreadingHTTPServer(("127.0.0.1", port), Standin)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -94,24 +101,16 @@ def test_the_front_follows_its_torchserve_within_two_seconds():
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
 
-    def ready():
-        return front.get("/v2/health/ready").status_code
-
-    def took(status):
-        started = time.monotonic()
-        wait_until(front, lambda: ready() == status, 10)
-        return time.monotonic() - started
-
     with front_server(f"http://127.0.0.1:{port}", name="m") as front:
-        assert ready() == 503, "without a TorchServe"
+        assert front.get("/v2/health/ready").status_code == 503, "without a TorchServe"
         assert front.infer("m", BODY).status_code == 503
         for _ in range(3):
             server = behind(port)
-            assert took(200) < 2
+            assert took(front, "/v2/health/ready", 200) < 2
             assert front.infer("m", BODY).status_code == 200
             server.shutdown()
             server.server_close()
-            assert took(503) < 2
+            assert took(front, "/v2/health/ready", 503) < 2
             refused = front.infer("m", BODY)
             assert refused.status_code == 503
             assert set(refused.json()) == {"error"}
@@ -132,24 +131,16 @@ def comes_and_goes(zoo, tmp_path_factory):
 @pytest.mark.torchserve
 def test_the_front_follows_a_real_torchserve_within_two_seconds(comes_and_goes):
     port, torchserve = comes_and_goes
-
-    def ready():
-        return front.get("/v2/models/m/ready").status_code
-
-    def took(status):
-        started = time.monotonic()
-        wait_until(front, lambda: ready() == status, 10)
-        return time.monotonic() - started
-
+    path = "/v2/models/m/ready"
     with front_server(f"http://127.0.0.1:{port}", name="m") as front:
         for kill in (signal.SIGKILL, signal.SIGTERM):
-            assert ready() == 503, "TorchServe is not there"
+            assert front.get(path).status_code == 503, "TorchServe is not there"
             with torchserve() as server:
-                assert took(200) < 2
+                assert took(front, path, 200) < 2
                 assert front.infer("m", BODY).status_code == 200
                 workers = server.get("/models/m").json()[0]["workers"]
                 server.process.send_signal(kill)
-                gone = took(503)
+                gone = took(front, path, 503)
                 assert gone < 2 or kill == signal.SIGTERM
                 assert set(front.infer("m", BODY).json()) == {"error"}
                 server.process.wait(30)
