@@ -18,6 +18,7 @@ from typing import Any, Callable, Union
 
 from numpy.typing import NDArray
 
+from bert_handler.cost import Cost
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
@@ -30,21 +31,22 @@ Run = Callable[[Sequence[Row], int], Sequence[RowOutputs]]
 
 QUIET_S = 0.01
 """No row may have come for this long before cores are lent."""
+SHARE_BESIDE_OTHERS = 0.7
+"""Of the rows that wait, so many go into a forward that starts while others run.
+
+What waits is then more, and of more lengths to choose from, when those end."""
 MAX_PAUSE_S = 0.5
 """Longest that a lease waits for quiet: a steady load does not stop its holder for ever."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """max_batch_tokens: padded tokens of one forward.  max_queue_rows: rows that may wait.
-
-    overhead_tokens: padding that is cheaper than one more forward.
-    """
+    """max_batch_tokens: of one forward, weighed by `cost`.  max_queue_rows: rows that may wait."""
 
     max_batch_tokens: int
     max_batch_rows: int
     max_queue_rows: int
-    overhead_tokens: int
+    cost: Cost
 
 
 class _Ticket:
@@ -90,7 +92,7 @@ class Scheduler:
     def __init__(self, run: Run, limits: Limits, cores: int = 1) -> None:
         self._run = run
         self._limits = limits
-        self._queue: LengthQueue[_Entry] = LengthQueue(limits.overhead_tokens)
+        self._queue: LengthQueue[_Entry] = LengthQueue(limits.cost)
         self._cores = self._free_cores = cores
         self._reserved_cores = 0
         self._changed = threading.Condition()
@@ -191,7 +193,8 @@ class Scheduler:
     def _take(self) -> tuple[list[_Entry], int]:
         free = self._free_cores - self._reserved_cores
         shares = min(free, len(self._queue))
-        budget = min(self._limits.max_batch_tokens, -(-self._queue.n_tokens // shares))
+        share = SHARE_BESIDE_OTHERS if free < self._cores else 1
+        budget = min(self._limits.max_batch_tokens, share * self._queue.cost / shares)
         entries = self._queue.take(budget, self._limits.max_batch_rows)
         return entries, free // shares
 

@@ -29,6 +29,7 @@ class Exported:
     task: the mode whose head is in the graph.  quantization: none or int8.
     inputs, outputs: names in the graph's order.
     graph_sha256: of the graph's files.  weights_sha256: of the files it was exported from.
+    unpadded: whether it computes the tokens of a batch and no padding.
     """
 
     engine: str
@@ -39,6 +40,7 @@ class Exported:
     outputs: Sequence[str]
     graph_sha256: str
     weights_sha256: str
+    unpadded: bool = False
 
     @classmethod
     def read(cls, directory: Path) -> Exported | None:
@@ -47,7 +49,8 @@ class Exported:
         if not path.is_file():
             return None
         content = jsonio.loads(path.read_bytes())
-        if not isinstance(content, dict) or set(content) != {item.name for item in fields(cls)}:
+        names = {item.name for item in fields(cls)}
+        if not isinstance(content, dict) or not names - {"unpadded"} <= set(content) <= names:
             raise ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
         return cls(**content)
 

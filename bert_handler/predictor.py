@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
-OVERHEAD_TOKENS = {"cpu": 5, "cuda": 512}
-"""What starting a forward costs, in tokens: on two cores 4 to 10 were fastest with onnx and torch alike, and
-20 already a tenth slower; a GPU is still waiting for its kernels where a CPU has long begun."""
 
 Slot = Union[Failure, EncodedExample]
 
@@ -102,7 +99,7 @@ class Predictor:
             self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 16384),
             self.config.max_batch_rows,
             self.config.max_queue_rows,
-            OVERHEAD_TOKENS.get(kind, 512),
+            engine.cost,
         )
         self.scheduler = Scheduler(self._run, limits, self.cpu.cores if engine.parallel_forwards else 1)
 

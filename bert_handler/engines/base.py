@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
+from bert_handler.cost import GPU, PADDED, Cost
 from bert_handler.errors import ConfigError
 from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.schema import IntArray, Row
@@ -106,6 +107,11 @@ class Engine(ABC):
     @property
     def device(self) -> str:
         return "cpu"
+
+    @property
+    def cost(self) -> Cost:
+        """What its forwards cost."""
+        return PADDED if self.device == "cpu" else GPU
 
     @property
     def parallel_forwards(self) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
+from bert_handler.cost import PADDED, UNPADDED, Cost
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -39,6 +40,7 @@ class OnnxEngine(Engine):
     def __init__(self, exported: Exported, narrow: Any, wide: Any) -> None:
         self._inputs = exported.inputs
         self._outputs = exported.outputs
+        self._cost = UNPADDED if exported.unpadded else PADDED
         self._narrow = narrow
         self._wide = wide
 
@@ -53,6 +55,10 @@ class OnnxEngine(Engine):
         small = sum(file.stat().st_size for file in path.parent.iterdir()) <= MAX_SECOND_SESSION_BYTES
         narrow = wide if cores == 1 or not small else session(path, 1)
         return cls(exported, narrow, wide)
+
+    @property
+    def cost(self) -> Cost:
+        return self._cost
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         arrays = batch.arrays()

@@ -154,7 +154,9 @@ class Trial:
             outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
         except BertHandlerError as exc:
             return Measured(engine, quantization, problem=str(exc))
-        difference = greatest_difference(self._expected, outputs)
+        difference = greatest_difference(
+            self._expected, outputs, [batch.arrays()["attention_mask"] for batch in self._samples.batches]
+        )
         agreement = self._agreement(outputs)
         problem = ""
         if quantization == "none" and difference > TOLERANCE:
@@ -179,26 +181,28 @@ class Trial:
             self._names = export(graph, _traced(self._task, self._samples), plain)
         inputs, outputs = self._names
         file = directory / engine / "model.onnx"
-        self._write(engine, quantization, plain, file)
+        unpadded = self._write(engine, quantization, plain, file)
         artifact = Artifact(directory, self._artifact.model_config)
         name = f"{engine}/{file.name}"
         digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
-        exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests)
+        exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests, unpadded)
         (directory / ENGINE_FILE).write_bytes(exported.to_json())
         return engine_class(engine).load(artifact, self._task, self._task.model.config, "cpu")
 
-    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> None:
+    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> bool:
+        """Write a candidate's graph; returns whether it computes no padding."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if engine == "openvino":
             for path in plain.parent.iterdir():
                 shutil.copyfile(path, file.with_name(path.name))
-            return
+            return False
         fused = file if quantization == "none" else self._scratch / "fused" / "model.onnx"
-        fuse(plain, fused, self._artifact.model_config)
+        unpadded = fuse(plain, fused, self._artifact.model_config)
         if quantization == "int8":
             from bert_handler.packaging.quantization import quantize
 
             quantize(fused, file, [batch.arrays() for batch in self._calibration.batches])
+        return unpadded
 
     def _agreement(self, outputs: Sequence[Outputs]) -> float:
         answers, expected = (self._answers(found) for found in (outputs, self._expected))

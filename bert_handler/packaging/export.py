@@ -25,6 +25,8 @@ try:
     from onnx import TensorProto
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
+from bert_handler.packaging.unpad import attribute, unpad
+from bert_handler.schema import IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +83,11 @@ def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]
     return read, outputs
 
 
-def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> None:
-    """Write the graph with attention, normalization and activations fused for ONNX Runtime."""
+def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> bool:
+    """Write the graph with attention, normalization and activations fused for ONNX Runtime, and without padding.
+
+    Returns whether it computes no padding: attention must have been fused for that.
+    """
     try:
         from onnxruntime.transformers.fusion_options import FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model
@@ -105,10 +110,15 @@ def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> None:
     fused.CopyFrom(model)
     compute_first_token_alone(model)
     optimizer.topological_sort()
-    save(model, path)
-    if not _loads(path):
-        # Some graphs have operands without a token axis, which cannot be picked from.
-        save(fused, path)
+    unpadded = unpad(model)
+    # Some graphs have operands without a token axis, which cannot be picked from.
+    for candidate in (unpadded, model):
+        if candidate is not None:
+            save(candidate, path)
+            if _loads(path):
+                return candidate is unpadded
+    save(fused, path)
+    return False
 
 
 def _loads(path: Path) -> bool:
@@ -132,7 +142,7 @@ def compute_first_token_alone(model: Any) -> None:
     """
     graph = model.graph
     constants = {item.name for item in graph.initializer}
-    for gather in [node for node in graph.node if node.op_type == "Gather" and _attribute(node, "axis") == 1]:
+    for gather in [node for node in graph.node if node.op_type == "Gather" and attribute(node, "axis") == 1]:
         region = _row_wise_region(graph, gather, constants)
         if not region:
             continue
@@ -154,7 +164,7 @@ def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
     constant_values = {item.name: item for item in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            constant_values[node.output[0]] = _attribute(node, "value")
+            constant_values[node.output[0]] = attribute(node, "value")
     index = constant_values.get(gather.input[1])
     if index is None or onnx.numpy_helper.to_array(index).tolist() != 0:
         return []
@@ -200,24 +210,23 @@ def save(model: Any, path: Path) -> None:
 
 
 def greatest_difference(
-    expected: Sequence[Mapping[str, NDArray[Any]]], actual: Sequence[Mapping[str, NDArray[Any]]]
+    expected: Sequence[Mapping[str, NDArray[Any]]],
+    actual: Sequence[Mapping[str, NDArray[Any]]],
+    masks: Sequence[IntArray],
 ) -> float:
-    """The greatest absolute difference of two engines' outputs, relative where values exceed 1."""
+    """The greatest absolute difference of two engines' outputs, relative where values exceed 1.
+
+    masks: of each batch, (B, L): what an output of every token has at padding is not compared, for nobody reads it.
+    """
     worst = 0.0
-    for left, right in zip(expected, actual):
+    for left, right, mask in zip(expected, actual, masks):
         for name, values in left.items():
-            scale = np.maximum(1.0, np.abs(values))
-            worst = max(worst, float(np.max(np.abs(values - right[name]) / scale, initial=0.0)))
+            apart = np.abs(values - right[name]) / np.maximum(1.0, np.abs(values))
+            read = apart[mask.astype(bool)] if values.shape[:2] == mask.shape else apart
+            worst = max(worst, float(np.max(read, initial=0.0)))
     return worst
 
 
 def _use_eager_attention(model: Any) -> None:
     if hasattr(model, "set_attn_implementation"):
         model.set_attn_implementation("eager")
-
-
-def _attribute(node: Any, name: str) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return onnx.helper.get_attribute_value(attribute)
-    return None

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bert_handler.packaging.export import save
+from bert_handler.packaging.unpad import attribute
 
 SMOOTHING = 0.8
 """How much of an outlier the weights take over: 0 none, 1 all of it."""
@@ -69,10 +70,14 @@ def _matrices(model: Any) -> list[Matrix]:
     return [
         Matrix(node.output[0], node.input[0], node.input[1])
         for node in model.graph.node
-        if node.op_type in {"MatMul", "Attention"}
-        and node.input[1] in constants
-        and len(constants[node.input[1]].dims) == 2
+        if _is_product(node) and node.input[1] in constants and len(constants[node.input[1]].dims) == 2
     ]
+
+
+def _is_product(node: Any) -> bool:
+    if node.op_type == "Gemm":
+        return all(attribute(node, name, 0) == 0 for name in ("transA", "transB")) and len(node.input) == 3
+    return node.op_type == "MatMul" or (node.op_type, node.domain) == ("Attention", "com.microsoft")
 
 
 def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
@@ -141,7 +146,7 @@ def _quantized(model: Any, ranges: Ranges, chosen: set[str]) -> Any:
 
 
 def _int8_node(node: Any, weights: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> tuple[list[Any], list[Any]]:
-    """Smooth, quantize and multiply in place of one MatMul or Attention; the nodes and their constants."""
+    """Smooth, quantize and multiply in place of one MatMul, Gemm or Attention; the nodes and their constants."""
     factors = smoothing_factors(low, high, weights)
     scale, zero = activation_scale(low / factors, high / factors)
     matrix, scales = weight_scales(weights * factors[:, None])
@@ -161,8 +166,8 @@ def _int8_node(node: Any, weights: NDArray[Any], low: NDArray[Any], high: NDArra
         helper.make_node("QuantizeLinear", [smoothed, names["scale"], names["zero"]], [quantized]),
     ]
     a, b, a_zero, b_zero = names["scale"], names["weight_scales"], names["zero"], names["weight_zeros"]
-    if node.op_type == "MatMul":
-        inputs = [quantized, names["weights"], a, b, a_zero, b_zero]
+    if node.op_type in {"MatMul", "Gemm"}:
+        inputs = [quantized, names["weights"], a, b, a_zero, b_zero, *node.input[2:]]
         made.append(helper.make_node("MatMulIntegerToFloat", inputs, list(node.output), domain="com.microsoft"))
     else:
         inputs = [quantized, names["weights"], node.input[2], a, b, node.input[3], a_zero, b_zero]

@@ -11,10 +11,11 @@ import pytest
 
 from bert_handler import batching
 from bert_handler.batching import Limits, Scheduler
+from bert_handler.cost import Cost
 from bert_handler.errors import InternalError, QueueFullError
 from bert_handler.schema import Row
 
-LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, overhead_tokens=5)
+LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=5))
 
 
 def row(length=8):

@@ -11,6 +11,7 @@ import pytest
 
 from bert_handler import serving
 from bert_handler.batching import Limits, Scheduler
+from bert_handler.cost import Cost
 from bert_handler.deadlines import deadline_of, expired, remaining_s
 from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, QueueFullError
 from bert_handler.schema import Prediction, Request, Response, Row
@@ -43,7 +44,7 @@ def gate():
 
 @pytest.fixture
 def scheduler(gate):
-    made = Scheduler(gate, Limits(max_batch_tokens=8, max_batch_rows=2, max_queue_rows=6, overhead_tokens=8))
+    made = Scheduler(gate, Limits(max_batch_tokens=8, max_batch_rows=2, max_queue_rows=6, cost=Cost(start=8)))
     yield made
     gate.open.set()
     made.close()

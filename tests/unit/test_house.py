@@ -23,6 +23,7 @@ LAYERS = (
         "labels",
         "artifact",
         "exported",
+        "cost",
         "cpu",
         "tokenization",
         "deadlines",
