@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from numpy.typing import NDArray
 
@@ -22,6 +22,9 @@ from bert_handler.cost import Cost
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
+
+if TYPE_CHECKING:
+    import asyncio
 
 logger = logging.getLogger(__name__)
 
@@ -49,37 +52,69 @@ class Limits:
     cost: Cost
 
 
-class _Ticket:
-    """The rows of one submission, complete when each has its outcome."""
+class Ticket:
+    """The rows of one submission, complete when each has its outcome.
 
-    def __init__(self, n_rows: int) -> None:
-        self.future: Future[list[Outcome]] = Future()
-        self._outcomes: list[Any] = [None] * n_rows
-        self._left = n_rows
+    deadline: time.monotonic() after which the rows are not computed any more.
+    waiter: a future, of asyncio or of threads; cancelling it, or giving it another result, takes the rows
+        out of the queue.
+    announce: called on the forward's thread with all tickets of the same `announce` that it completes.
+    """
+
+    def __init__(self, rows: Sequence[Row], deadline: float | None, waiter: Waiter, announce: Announce) -> None:
+        self.rows = rows
+        self.deadline = deadline
+        self.waiter = waiter
+        self.announce = announce
+        self.outcomes: list[Any] = [None] * len(rows)
+        self.refusal: QueueFullError | None = None
+        self._left = len(rows)
         self._lock = threading.Lock()
 
-    def deliver(self, index: int, outcome: Outcome) -> None:
+    def put(self, place: int, outcome: Outcome) -> bool:
+        """Keep the outcome of one row, and say whether no other is missing."""
         with self._lock:
-            self._outcomes[index] = outcome
+            self.outcomes[place] = outcome
             self._left -= 1
-            done = self._left == 0
-        if done:
-            try:
-                self.future.set_result(self._outcomes)
-            except InvalidStateError:
-                logger.debug("the caller of a finished submission is gone")
+            return self._left == 0
+
+    def refuse(self, error: QueueFullError) -> None:
+        """Complete it without a forward."""
+        self.refusal = error
+        self.outcomes = [error] * len(self.rows)
 
 
-@dataclass(frozen=True)
-class _Entry:
+Waiter = Union["Future[Any]", "asyncio.Future[Any]"]
+Announce = Callable[[Sequence[Any]], None]
+
+
+def settle(tickets: Sequence[Ticket]) -> None:
+    """Give the outcomes to those who wait for them in other threads."""
+    for ticket in tickets:
+        try:
+            ticket.waiter.set_result(ticket.outcomes)
+        except InvalidStateError:
+            logger.debug("the caller of a finished submission is gone")
+
+
+class _Entry(NamedTuple):
     row: Row
-    ticket: _Ticket
-    index: int
-    deadline: float | None
+    ticket: Ticket
+    place: int
 
     @property
     def cancelled(self) -> bool:
-        return self.ticket.future.cancelled()
+        return self.ticket.waiter.done()
+
+
+def _deliver(entries: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
+    """Give rows their outcomes, and announce all tickets that are complete now at once."""
+    complete: dict[Announce, list[Ticket]] = {}
+    for entry, outcome in zip(entries, outcomes):
+        if entry.ticket.put(entry.place, outcome):
+            complete.setdefault(entry.ticket.announce, []).append(entry.ticket)
+    for announce, tickets in complete.items():
+        announce(tickets)
 
 
 class Scheduler:
@@ -103,36 +138,51 @@ class Scheduler:
         for worker in self._workers:
             worker.start()
 
-    def submit(
-        self, rows: Sequence[Row], deadline: float | Sequence[float | None] | None = None
-    ) -> Future[list[Outcome]]:
+    def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
         """Queue rows; the future gives each row's outputs or error, in order.
 
-        deadline: time.monotonic() after which the rows are not computed any more, one for all or one each.
+        deadline: time.monotonic() after which the rows are not computed any more.
         Cancelling the future has the same effect at once.
         Raises QueueFullError when too many rows wait already.
         """
-        ticket = _Ticket(len(rows))
-        deadlines = deadline if isinstance(deadline, Sequence) else [deadline] * len(rows)
-        if not rows:
-            ticket.future.set_result([])
-            return ticket.future
+        future: Future[list[Outcome]] = Future()
+        ticket = Ticket(rows, deadline, future, settle)
+        self.enqueue([ticket])
+        if ticket.refusal is not None:
+            raise ticket.refusal
+        return future
+
+    def enqueue(self, tickets: Sequence[Ticket]) -> None:
+        """Queue the rows of some tickets; one that finds the queue full is complete with its refusal."""
         with self._changed:
-            if len(self._queue) + len(rows) > self._limits.max_queue_rows:
-                self._queue.drop_cancelled()
-            waiting = len(self._queue)
-            if self._closed:
-                raise QueueFullError("the model is being unloaded", 1)
-            if waiting and waiting + len(rows) > self._limits.max_queue_rows:
-                raise QueueFullError(
-                    f"{waiting} sequences are waiting already; max_queue_rows is {self._limits.max_queue_rows}",
-                    self._retry_after_s(waiting),
-                )
-            self._last_submit = time.monotonic()
-            for index, (row, limit) in enumerate(zip(rows, deadlines)):
-                self._queue.add(_Entry(row, ticket, index, limit))
-            self._changed.notify(len(rows))
-        return ticket.future
+            for ticket in tickets:
+                refusal = self._refusal(len(ticket.rows))
+                if refusal is not None:
+                    ticket.refuse(refusal)
+                    continue
+                for place, row in enumerate(ticket.rows):
+                    self._queue.add(_Entry(row, ticket, place))
+                self._last_submit = time.monotonic()
+                self._changed.notify(len(ticket.rows))
+        for ticket in tickets:
+            if ticket.refusal is not None or not ticket.rows:
+                ticket.announce([ticket])
+
+    def _refusal(self, n_rows: int) -> QueueFullError | None:
+        """Why no rows are taken now, None where they are."""
+        if not n_rows:
+            return None
+        if self._closed:
+            return QueueFullError("the model is being unloaded", 1)
+        limit = self._limits.max_queue_rows
+        if len(self._queue) + n_rows > limit:
+            self._queue.drop_cancelled()
+        waiting = len(self._queue)
+        if not waiting or waiting + n_rows <= limit:
+            return None
+        return QueueFullError(
+            f"{waiting} sequences are waiting already; max_queue_rows is {limit}", self._retry_after_s(waiting)
+        )
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -200,12 +250,13 @@ class Scheduler:
 
     def _compute(self, entries: Sequence[_Entry], threads: int) -> None:
         now = time.monotonic()
-        live = []
+        live, late = [], []
         for entry in entries:
-            if entry.deadline is not None and entry.deadline <= now:
-                entry.ticket.deliver(entry.index, DeadlineError("the deadline passed before the model was free"))
+            if entry.ticket.deadline is not None and entry.ticket.deadline <= now:
+                late.append(entry)
             elif not entry.cancelled:
                 live.append(entry)
+        _deliver(late, [DeadlineError("the deadline passed before the model was free")] * len(late))
         if live:
             self._forward(live, threads)
             self._measure(len(live), time.monotonic() - now)
@@ -218,7 +269,7 @@ class Scheduler:
                 if not isinstance(exc, RequestError):
                     logger.exception("a forward of %d tokens failed", entries[0].row.length)
                     exc = InternalError()
-                entries[0].ticket.deliver(entries[0].index, exc)
+                _deliver(entries, [exc])
                 return
             # One row may be to blame, or all of them together need too much memory.
             logger.warning("a forward of %d rows failed (%s); trying halves", len(entries), type(exc).__name__)
@@ -226,8 +277,7 @@ class Scheduler:
             self._forward(entries[:middle], threads)
             self._forward(entries[middle:], threads)
             return
-        for entry, output in zip(entries, outputs):
-            entry.ticket.deliver(entry.index, output)
+        _deliver(entries, outputs)
 
     def _measure(self, n_rows: int, seconds: float) -> None:
         rate = n_rows / max(seconds, 1e-6) * len(self._workers)

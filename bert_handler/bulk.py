@@ -187,11 +187,11 @@ def _taken(predictor: Predictor, waiting: deque[tuple[list[Record], Pending]]) -
 
 
 def _begun(predictor: Predictor, records: Sequence[Record]) -> Pending:
-    return predictor.begin([Request([_instance(predictor, record) for record in records])])
+    return predictor.begin([Request([_instance(predictor, record) for record in records])])[0]
 
 
 def _finished(predictor: Predictor, pending: Pending) -> Response:
-    response = pending.responses()[0]
+    response = pending.wait()
     items = list(response.predictions)
     for index, item in enumerate(items):
         # Windows of long texts may be more rows than the queue takes at once.

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +21,8 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, serving
-from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS, remaining_s
+from bert_handler.arrivals import Arrivals
+from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
@@ -35,7 +35,6 @@ from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, application, find
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
-from bert_handler.timeouts import timeout
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +56,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     def __init__(self, name: str, predictor: Predictor) -> None:
         super().__init__(name)
         self.predictor = predictor
+        self._arrivals = Arrivals(predictor)
         self.ready = True
         # A reader of a stream blocks until the next piece: not in the pool that requests need.
         self._readers = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="stream")
@@ -83,22 +83,20 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 
     async def _reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """The forward runs on the scheduler's threads, never on the event loop."""
-        if len(body) <= LOOP_BYTES:
-            call, pending = self._begin(body, headers, protocol)
+        small = len(body) <= LOOP_BYTES
+        if small:
+            call = serving.decode(body, headers, protocol)
         else:
-            call, pending = await asyncio.to_thread(self._begin, body, headers, protocol)
+            call = await asyncio.to_thread(serving.decode, body, headers, protocol)
         if call.explain is not None:
             return await self._explained(call)
+        if call.request is None:
+            return serving.encode(self.predictor, Answer(call))
         try:
-            # A cancelled caller, or one whose time is over, takes its rows out of the queue with it.
-            async with timeout(remaining_s(pending.deadline)):
-                await asyncio.wrap_future(pending.future)
-        except asyncio.TimeoutError:
-            return serving.encode(self.predictor, serving.late(call))
+            return serving.encode(self.predictor, await self._arrivals.answer(call, small=small))
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
-        return serving.encode(self.predictor, serving.answers([call], pending)[0])
 
     async def _explained(self, call: serving.Call) -> Reply:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
@@ -106,7 +104,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         try:
             response = await asyncio.wrap_future(self.predictor.explainer.submit(call.explain))
         except RequestError as exc:
-            return serving.encode(self.predictor, Answer(replace(call, error=exc)))
+            return serving.encode(self.predictor, serving.refused(call, exc))
         return serving.encode(self.predictor, Answer(call, response))
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
@@ -118,7 +116,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         try:
             stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, request)
         except RequestError as exc:
-            return serving.encode(self.predictor, Answer(replace(call, error=exc)))
+            return serving.encode(self.predictor, serving.refused(call, exc))
         return self._events(call, stream, tuple(request.outputs or self.predictor.outputs))
 
     async def _events(self, call: serving.Call, stream: TextStream, outputs: tuple[str, ...]) -> Events:
@@ -130,10 +128,6 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         finally:
             stream.close()
             serving.ended(self.predictor, call, 200, 1)
-
-    def _begin(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Any:
-        call = serving.decode(body, headers, protocol)
-        return call, serving.begin(self.predictor, [call])
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
-from bert_handler.batching import Limits, Outcome, Scheduler
+from bert_handler.batching import Announce, Limits, Outcome, Scheduler, Ticket, Waiter, settle
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import expired
 from bert_handler.engines.base import Engine, collate
@@ -53,30 +53,36 @@ DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 Slot = Union[Failure, EncodedExample]
 
 
-class Pending:
-    """Requests whose rows are with the engine."""
+class Pending(Ticket):
+    """A request whose rows are with the engine."""
 
-    def __init__(self, predictor: Predictor, slots: Sequence[Sequence[Slot]], requests: Sequence[Request]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        request: Request,
+        slots: Sequence[Slot],
+        *,
+        deadline: float | None,
+        waiter: Waiter,
+        announce: Announce,
+    ) -> None:
+        rows = [row for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows]
+        super().__init__(request.trace.queued(rows), deadline, waiter, announce)
+        self.request = request
         self._predictor = predictor
         self._slots = slots
-        self._requests = requests
-        self.future: Future[list[Outcome]] = Future()
 
-    @property
-    def deadline(self) -> float | None:
-        """When the last of the requests is given up, None where one has no deadline."""
-        stated = [request.deadline for request in self._requests if request.deadline is not None]
-        return max(stated) if stated and len(stated) == len(self._requests) else None
+    def wait(self) -> Response:
+        """Wait for the rows in this thread, then respond."""
+        self.waiter.result()
+        return self.response()
 
-    def responses(self) -> list[Response]:
-        """Wait for the rows and return one response a request, in order."""
-        outcomes = iter(self.future.result())
-        return [self._response(request, slots, outcomes) for request, slots in zip(self._requests, self._slots)]
-
-    def _response(self, request: Request, slots: Sequence[Slot], outcomes: Iterator[Outcome]) -> Response:
-        with request.trace.measure("postprocess"):
-            predictions = [self._predictor.finish(slot, outcomes) for slot in slots]
-        return Response(request, predictions, tuple(request.outputs or self._predictor.default_outputs))
+    def response(self) -> Response:
+        """The response, once every row has its outcome."""
+        outcomes = iter(self.outcomes)
+        with self.request.trace.measure("postprocess"):
+            predictions = [self._predictor.finish(slot, outcomes) for slot in self._slots]
+        return Response(self.request, predictions, tuple(self.request.outputs or self._predictor.default_outputs))
 
 
 class Predictor:
@@ -169,32 +175,31 @@ class Predictor:
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests together, in order; a refused instance is a Failure in its place."""
-        return self.begin(requests).responses()
+        return [pending.wait() for pending in self.begin(requests)]
 
-    def begin(self, requests: Sequence[Request], deadline: float | None = None) -> Pending:
+    def begin(
+        self,
+        requests: Sequence[Request],
+        deadline: float | None = None,
+        waiters: Sequence[Waiter] = (),
+        announce: Announce = settle,
+    ) -> list[Pending]:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
-        deadline: time.monotonic() after which nothing of them is computed any more; default: each request's own.
+        deadline: time.monotonic() after which nothing is computed of those that state none.
+        waiters, announce: of each request's ticket; by default a thread waits for a future.
         """
         parsed = [self._parse(request) for request in requests]
         examples = [item for items in parsed for item in items if isinstance(item, Example)]
         with measure_all([request.trace for request in requests], "tokenize"):
             encoded = iter(self._encode(examples))
-        slots = [
-            self._bounded([next(encoded) if isinstance(item, Example) else item for item in items]) for items in parsed
-        ]
-        pending = Pending(self, slots, requests)
-        rows: list[Row] = []
-        deadlines: list[float | None] = []
-        for request, items in zip(requests, slots):
-            own = [row for slot in items if isinstance(slot, EncodedExample) for row in slot.rows]
-            rows += request.trace.queued(own)
-            deadlines += [deadline or request.deadline] * len(own)
-        try:
-            pending.future = self.scheduler.submit(rows, deadlines)
-        except RequestError as exc:
-            pending.future.set_result([exc] * len(rows))
-        return pending
+        pendings = []
+        for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
+            slots = self._bounded([next(encoded) if isinstance(item, Example) else item for item in items])
+            own = request.deadline or deadline
+            pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
+        self.scheduler.enqueue(pendings)
+        return pendings
 
     def stream(self, request: Request, deadline: float | None = None) -> TextStream:
         """Generate the answer to a request of one instance and hand its text over piece by piece.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bert_handler import jsonio, tracing
@@ -21,6 +22,7 @@ from bert_handler.tracing import UNTRACED, Trace
 
 logger = logging.getLogger(__name__)
 
+LATE = "the deadline passed before the answer was computed"
 EVENT_STREAM = "text/event-stream"
 EXPLAIN_HEADER = "explain"
 """TorchServe's own mark, `True`, of a request on its route for explanations; every host here sets it."""
@@ -54,9 +56,15 @@ class Answer:
 
 
 def settle() -> None:
-    """Leave all that is loaded out of later garbage collections, each of which would stop requests for long."""
+    """Prepare the process for requests, when all is loaded.
+
+    What is loaded stays out of later garbage collections, each of which would stop requests for long.
+    Texts are tokenized on the thread that asks: the cores are for forwards, and to hand them some texts
+    takes longer than to tokenize them.
+    """
     gc.collect()
     gc.freeze()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None) -> Call:
@@ -108,27 +116,31 @@ def _timed(request: Request, headers: Mapping[str, str]) -> Request:
     return replace(request, deadline=deadline, parameters=others)
 
 
-def begin(predictor: Predictor, calls: list[Call]) -> Pending:
+def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
     """Hand the requests of all calls to the predictor together, each with its own deadline or the default one."""
     default = time.monotonic() + predictor.config.request_timeout_s
-    requests = [call.request for call in calls if call.request is not None]
-    return predictor.begin([item if item.deadline else replace(item, deadline=default) for item in requests])
+    return predictor.begin([call.request for call in calls if call.request is not None], default)
 
 
-def answers(calls: list[Call], pending: Pending) -> list[Answer]:
+def answers(calls: Sequence[Call], pendings: Sequence[Pending]) -> list[Answer]:
     """Wait for the responses and give each to its call, in order; what comes too late is refused."""
-    responses = iter(pending.responses())
-    return [Answer(call) if call.request is None else _in_time(call, next(responses)) for call in calls]
+    waiting = iter(pendings)
+    return [Answer(call) if call.request is None else _waited(call, next(waiting)) for call in calls]
 
 
-def _in_time(call: Call, response: Response) -> Answer:
+def _waited(call: Call, pending: Pending) -> Answer:
+    return in_time(call, pending.wait(), pending.deadline)
+
+
+def in_time(call: Call, response: Response, deadline: float | None) -> Answer:
+    """The answer to a call, or its refusal where something was computed after its deadline."""
     computed = any(not isinstance(item, Failure) for item in response.predictions)
-    return late(call) if computed and expired(response.request.deadline) else Answer(call, response)
+    return refused(call, DeadlineError(LATE)) if computed and expired(deadline) else Answer(call, response)
 
 
-def late(call: Call) -> Answer:
-    """The refusal of a call whose deadline has passed."""
-    return Answer(replace(call, error=DeadlineError("the deadline passed before the answer was computed")))
+def refused(call: Call, error: RequestError) -> Answer:
+    """The refusal of a call that was decoded."""
+    return Answer(replace(call, error=error))
 
 
 def explained(predictor: Predictor, call: Call) -> Answer:

@@ -91,7 +91,7 @@ def test_a_wrong_parameter_is_named(value):
 
 def test_expired_rows_are_not_computed(occupied, gate):
     late = occupied.submit([row(), row()], time.monotonic() + 0.01)
-    good = occupied.submit([row(), row()], [None, time.monotonic() + 60])
+    good = occupied.submit([row(), row()], time.monotonic() + 60)
     time.sleep(0.02)
     gate.open.set()
     assert [type(item) for item in late.result(10)] == [DeadlineError, DeadlineError]
@@ -192,21 +192,24 @@ def test_tokens_of_a_request_are_limited(zoo, load):
 def test_the_default_deadline_is_a_setting(zoo, load):
     predictor = load(zoo("bert", "sequence_classification"), request_timeout_s=7)
     call = serving.decode(b"a text", {})
-    pending = serving.begin(predictor, [call])
-    pending.responses()
+    (pending,) = serving.begin(predictor, [call])
+    pending.wait()
     assert remaining_s(pending.deadline) == pytest.approx(7, abs=1)
 
 
 @pytest.mark.parametrize(("left_s", "refused"), [(-0.001, True), (60, False), (None, False)])
 def test_an_answer_that_comes_too_late_is_refused(left_s, refused):
     deadline = None if left_s is None else time.monotonic() + left_s
-    response = Response(Request(["a"], deadline=deadline), [Prediction({}, 1)], ())
+    response = Response(Request(["a"]), [Prediction({}, 1)], ())
 
     class Done:
-        def responses(self):
-            return [response]
+        def __init__(self):
+            self.deadline = deadline
 
-    unread, answer = serving.answers([Call(error=InternalError()), Call(response.request)], Done())
+        def wait(self):
+            return response
+
+    unread, answer = serving.answers([Call(error=InternalError()), Call(response.request)], [Done()])
     assert unread.response is None
     assert (answer.response is None) == refused
     assert isinstance(answer.call.error, DeadlineError) == refused

@@ -33,6 +33,7 @@ LAYERS = (
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding"},
     {
+        "arrivals",
         "batching",
         "length_queue",
         "loading",

@@ -1,0 +1,112 @@
+"""Requests on an event loop: those that come in one turn are begun together, those of one forward answered together.
+
+A turn takes one tokenizer call and one lock of the queue, a forward wakes the loop once, and what is done
+for several requests in a row finds its code in the caches that the forwards beside it wipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Union
+
+from bert_handler import serving
+from bert_handler.errors import DeadlineError, InternalError, RequestError
+from bert_handler.predictor import Pending, Predictor
+from bert_handler.schema import Request, Response
+from bert_handler.serving import Answer, Call
+
+if TYPE_CHECKING:
+    Waiter = asyncio.Future[Union[Response, RequestError]]
+
+logger = logging.getLogger(__name__)
+
+MAX_TOGETHER = 32
+"""The engine is not to wait until more than these are tokenized."""
+
+
+class Arrivals:
+    """Answers calls on the event loop that asks, with the forwards of one predictor."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived: list[tuple[Request, Waiter]] = []
+
+    async def answer(self, call: Call, *, small: bool) -> Answer:
+        """Answer a call that has a request, or refuse it when its deadline passes.
+
+        small: it is tokenized on the loop.  A caller that is cancelled takes its rows out of the queue.
+        """
+        assert call.request is not None
+        self._loop = loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        now = time.monotonic()
+        deadline = call.request.deadline or now + self._predictor.config.request_timeout_s
+        timer = loop.call_later(max(0.0, deadline - now), _give_up, waiter)
+        try:
+            if small:
+                self._arrive(call.request, waiter)
+            else:
+                await asyncio.to_thread(self._begin, [(call.request, waiter)])
+            response = await waiter
+        finally:
+            timer.cancel()
+            waiter.cancel()
+        if isinstance(response, RequestError):
+            return serving.refused(call, response)
+        return serving.in_time(call, response, deadline)
+
+    def _arrive(self, request: Request, waiter: Waiter) -> None:
+        assert self._loop is not None
+        if not self._arrived:
+            self._loop.call_soon(self._begin_all)
+        self._arrived.append((request, waiter))
+        if len(self._arrived) == MAX_TOGETHER:
+            self._begin_all()
+
+    def _begin_all(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        waited_for = [(request, waiter) for request, waiter in arrived if not waiter.done()]
+        try:
+            self._begin(waited_for)
+        except Exception:
+            logger.exception("%d requests could not be begun together", len(waited_for))
+            for request, waiter in waited_for:
+                self._begin_alone(request, waiter)
+
+    def _begin_alone(self, request: Request, waiter: Waiter) -> None:
+        try:
+            self._begin([(request, waiter)])
+        except Exception:
+            logger.exception("a request could not be begun")
+            waiter.set_result(InternalError())
+
+    def _begin(self, arrived: Sequence[tuple[Request, Waiter]]) -> None:
+        default = time.monotonic() + self._predictor.config.request_timeout_s
+        requests, waiters = [request for request, _ in arrived], [waiter for _, waiter in arrived]
+        self._predictor.begin(requests, default, waiters, self._announce)
+
+    def _announce(self, pendings: Sequence[Pending]) -> None:
+        assert self._loop is not None
+        # A loop that is closed has nobody left who waits.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_respond, pendings)
+
+
+def _respond(pendings: Sequence[Pending]) -> None:
+    for pending in pendings:
+        if not pending.waiter.done():
+            try:
+                pending.waiter.set_result(pending.response())
+            except Exception:
+                logger.exception("an answer could not be made")
+                pending.waiter.set_result(InternalError())
+
+
+def _give_up(waiter: Waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(DeadlineError(serving.LATE))
