@@ -20,7 +20,7 @@ PACKAGE_FILES = [
 EXTRAS = {
     "torch": ["torch>=2.1", "transformers>=4.40"],
     "torchserve": ["torchserve>=0.11", "torch-model-archiver>=0.11", "setuptools<81"],
-    "kserve": ["kserve>=0.15", "async-timeout>=4; python_version < '3.11'"],
+    "kserve": ["kserve>=0.15"],
     "grpc": ["grpcio>=1.48", "protobuf>=4.22"],
     "explain": ["captum>=0.7"],
     "onnx": ["onnx>=1.16", "onnxruntime>=1.17"],

@@ -111,12 +111,12 @@ class GuardMiddleware:
 
 
 def _hardened(send: Send) -> Send:
-    async def hardened(message: MutableMapping[str, Any]) -> None:
+    def hardened(message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            present = {name.lower() for name, _ in message.get("headers", ())}
-            own = [pair for pair in HEADERS if pair[0] not in present]
-            message = {**message, "headers": [*message.get("headers", ()), *own]}
-        await send(message)
+            headers = list(message.get("headers", ()))
+            present = {name.lower() for name, _ in headers}
+            message["headers"] = headers + [pair for pair in HEADERS if pair[0] not in present]
+        return send(message)
 
     return hardened
 

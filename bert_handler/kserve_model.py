@@ -22,17 +22,19 @@ from starlette.routing import Route
 import bert_handler
 from bert_handler import jsonio, serving
 from bert_handler.arrivals import Arrivals
+from bert_handler.asgi import Application
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
 from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
+from bert_handler.one_write import OneWriteProtocol
 from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import V2_REST, Protocol, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
 from bert_handler.repository import Repository
-from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, application, find
+from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, find
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
 
@@ -47,7 +49,6 @@ CLIENT_GONE = 499
 CARRIED = {"x-request-id", "traceparent", "tracestate", "baggage"}
 """gRPC metadata that has the meaning of the HTTP header of that name."""
 GRPC_PROBES = {"ServerLive", "ServerReady", "ModelReady"}
-_CHATTY_LOGGERS = ("kserve.trace", "uvicorn.access")
 
 
 class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
@@ -253,11 +254,12 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._routes = Routes(self.registered_models.get_models, max_body_bytes).routes()
         self._routes += [Route("/metrics", metrics_handler), *(playground_routes() if ui else [])]
         prometheus_client.REGISTRY.register(Collector(self.registered_models.get_models))
+        self._access_log = access_log
         if access_log:
             logging.getLogger(REQUEST_LOGGER).setLevel(logging.DEBUG)
         else:
-            for name in _CHATTY_LOGGERS:
-                logging.getLogger(name).setLevel(logging.WARNING)
+            logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+            _silence(logging.getLogger("uvicorn.access"))
 
     def enable_repository(self, store: Path, load: Callable[[str, Path], kserve.Model]) -> None:
         """Let clients load, replace and unload the models of a folder."""
@@ -266,8 +268,11 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
     async def _serve(self) -> None:
         config = self._rest_server.config
         config.host, config.server_header = self._host, False
+        # A proxy's word for the client's address is of use in the access log alone.
+        config.proxy_headers = self._access_log
         # Not the SDK's: its routes refuse what clients send, and its middlewares cost half a millisecond.
-        config.app = GuardMiddleware(application(self._routes), self.guard)
+        config.http = OneWriteProtocol
+        config.app = GuardMiddleware(Application(self._routes), self.guard)
         self._drain_on_signals(self._rest_server._server)
         rpc = None
         if self._own_grpc_port is not None:
@@ -321,6 +326,12 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
 
     def stop(self, sig: int) -> None:
         """Nothing more to do: the HTTP server drains first, then `_serve` ends the rest."""
+
+
+def _silence(logger: logging.Logger) -> None:
+    """Leave a logger without a handler: uvicorn makes no lines then, which it would otherwise do to drop them."""
+    logger.handlers.clear()
+    logger.propagate = False
 
 
 def serve(models: Sequence[kserve.Model], server: Server) -> None:

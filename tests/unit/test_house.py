@@ -34,6 +34,7 @@ LAYERS = (
     {"protocols", "tasks", "engines", "torch_decoding"},
     {
         "arrivals",
+        "asgi",
         "batching",
         "length_queue",
         "loading",
@@ -45,7 +46,7 @@ LAYERS = (
         "playground",
         "metrics",
     }
-    | {"guard", "openapi", "repository", "timeouts"},
+    | {"guard", "one_write", "openapi", "repository"},
     {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
     {"packaging", "bulk", "bulk_ray"},
     {"commands", "cli", "__main__"},
@@ -60,7 +61,7 @@ OWNERS = {
     "onnxruntime": {"engines", "packaging"},
     "openvino": {"engines", "packaging"},
     "model_archiver": {"packaging"},
-    "starlette": {"routes", "playground", "repository", "kserve_model"},
+    "starlette": {"asgi", "routes", "playground", "repository", "kserve_model"},
     "opentelemetry": {"tracing"},
     "ray": {"bulk_ray"},
     "typer": {"commands", "cli"},

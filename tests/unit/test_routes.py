@@ -8,69 +8,61 @@ import time
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from bert_handler import routes
-from bert_handler.errors import SlowBodyError
+from bert_handler import asgi
+from bert_handler.asgi import Answering, Application, Asked, ClientGoneError, Watch
+from bert_handler.errors import RequestTooLargeError, SlowBodyError
 from bert_handler.metrics import REQUEST_LOGGER
 from bert_handler.routes import Routes
 
 
-class Going:
-    """A request whose client goes after a moment."""
+def asked(*messages, then=60, **headers):
+    """A request whose client sends these messages, and goes after `then` seconds."""
+    left = list(messages)
 
-    async def receive(self):
-        await asyncio.sleep(0.05)
-        return {"type": "http.disconnect"}
+    async def receive():
+        if not left:
+            await asyncio.sleep(then)
+            return {"type": "http.disconnect"}
+        return left.pop(0)
+
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Asked({"headers": pairs, "path_params": {}}, receive)
 
 
-class Staying:
-    """A request whose client waits."""
-
-    async def receive(self):
-        await asyncio.sleep(60)
+def part(body, *, more=False):
+    return {"type": "http.request", "body": body, "more_body": more}
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(routes, "WATCH_AFTER_S", 0.01)
+    monkeypatch.setattr(asgi, "WATCH_AFTER_S", 0.01)
 
 
-class Silent:
-    """A request whose body never ends."""
-
-    def __init__(self):
-        self.headers = {"content-length": "5"}
-
-    async def stream(self):
-        yield b"a"
-        await asyncio.sleep(60)
+async def answer(request, seconds):
+    with Watch(request) as watch:
+        watch.received()
+        await asyncio.sleep(seconds)
 
 
 async def test_an_answer_that_nobody_waits_for_is_cancelled():
     started = time.monotonic()
-    with pytest.raises(ClientDisconnect), routes._Watch(Going()):
-        await asyncio.sleep(60)
+    with pytest.raises(ClientGoneError):
+        await answer(asked(then=0.05), 60)
     assert time.monotonic() - started < 30
 
 
 async def test_an_answer_in_time_is_given():
-    with routes._Watch(Staying()):
-        await asyncio.sleep(0.06)
+    await answer(asked(), 0.06)
     # Its watcher has ended with it.
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
 
 async def test_a_server_that_cancels_is_not_a_client_that_goes():
-    async def answer():
-        with routes._Watch(Staying()):
-            await asyncio.sleep(60)
-
-    task = asyncio.ensure_future(answer())
+    task = asyncio.ensure_future(answer(asked(), 60))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -78,26 +70,45 @@ async def test_a_server_that_cancels_is_not_a_client_that_goes():
 
 
 async def test_a_body_that_never_ends_is_408(monkeypatch):
-    monkeypatch.setattr(routes, "BODY_TIMEOUT_S", 0.05)
-    with pytest.raises(SlowBodyError, match="did not arrive within"):
-        await Routes(dict)._body(Silent())
+    monkeypatch.setattr(asgi, "BODY_TIMEOUT_S", 0.05)
+    silent = asked(part(b"a", more=True))
+    with pytest.raises(SlowBodyError, match="did not arrive within"), Watch(silent):
+        await silent.body(100)
+
+
+async def test_a_body_is_read_up_to_its_limit():
+    parts = [part(b"ab", more=True), part(b"", more=True), part(b"c")]
+    assert await asked(*parts).body(3) == b"abc"
+    with pytest.raises(RequestTooLargeError, match="more bytes than max_body_bytes, which is 2"):
+        await asked(*parts).body(2)
+    for stated in ("3", "9" * 5000):
+        with pytest.raises(RequestTooLargeError, match="max_body_bytes is 2"):
+            await asked(*parts, content_length=stated).body(2)
+    with pytest.raises(ClientGoneError):
+        await asked(parts[0], then=0).body(3)
+
+
+def test_of_a_header_that_is_sent_twice_the_first_counts():
+    twice = Asked({"headers": [(b"x", b"1"), (b"y", b"2"), (b"x", b"3")], "path_params": {}}, None)
+    assert twice.headers == {"x": "1", "y": "2"}
 
 
 async def test_a_defect_of_a_route_tells_the_client_nothing():
     async def broken(request):
         raise KeyError("internals")
 
-    app = routes.application([Route("/", broken)])
+    app = Application([Route("/", broken), Route("/own", Answering("/own", broken), methods=["GET", "POST"])])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-        response = await client.get("/")
-    assert response.status_code == 500
-    assert response.json() == {"error": "internal error; the server's log has the details"}
+        responses = [await client.get("/"), await client.get("/own"), await client.post("/own")]
+    for response in responses:
+        assert response.status_code == 500
+        assert response.json() == {"error": "internal error; the server's log has the details"}
 
 
 def test_what_a_route_refuses_is_logged_with_its_request_id(caplog):
     caplog.set_level(logging.DEBUG, REQUEST_LOGGER)
-    client = TestClient(Starlette(routes=Routes(dict).routes()))
+    client = TestClient(Application(Routes(dict).routes()))
     assert client.post("/v2/models/bert/infer", content=b"x", headers={"X-Request-Id": "r-17"}).status_code == 404
     assert client.get("/v2/models/bert/ready").status_code == 404
     (line,) = caplog.messages

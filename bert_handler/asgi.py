@@ -1,0 +1,220 @@
+"""One request on ASGI, from its scope to its answer, with nothing between that each request would pay for.
+
+Starlette finds the routes and refuses what none takes.  Its own requests, responses and middlewares are a
+sixth of the event loop's work for a short text, so that the routes are plain ASGI applications, and those
+that take bodies are called without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, Callable, Union
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from bert_handler.errors import (
+    InternalError,
+    NoRouteError,
+    RequestError,
+    RequestTooLargeError,
+    SlowBodyError,
+    WrongMethodError,
+)
+from bert_handler.metrics import log_request
+from bert_handler.protocols import error_reply
+from bert_handler.schema import Reply
+
+logger = logging.getLogger(__name__)
+
+BODY_TIMEOUT_S = 60
+WATCH_AFTER_S = 0.25
+"""Most answers are there sooner than it pays to look whether the client still is."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Asked:
+    """What a client asks of a route.
+
+    names: the parts of the path that the route names.
+    headers: by lower-case names; of one that is sent twice, the first.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.names: Mapping[str, str] = scope["path_params"]
+        pairs: Iterable[tuple[bytes, bytes]] = reversed(scope["headers"])
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+        self._receive = receive
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body.  RequestTooLargeError where it has more bytes than `limit`."""
+        stated = self.headers.get("content-length", "0")
+        if stated.isascii() and stated.isdigit() and (len(stated) > 18 or int(stated) > limit):
+            raise RequestTooLargeError(f"the body has {stated[:18]} bytes; max_body_bytes is {limit}")
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await self.receive()
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            more = message.get("more_body", False)
+            if size > limit:
+                raise RequestTooLargeError(f"the body has more bytes than max_body_bytes, which is {limit}")
+        return b"".join(chunks)
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next message of the client; ClientGoneError when none will come."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        return message
+
+
+class Watch:
+    """Cancels what runs within when the client sends no body in time, or goes while it waits.
+
+    What nobody waits for leaves the queue.  Raises SlowBodyError or ClientGoneError in the place of the
+    cancellation.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._reason: Exception | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Watch:
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        late = SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s")
+        self._timer = self._loop.call_later(BODY_TIMEOUT_S, self._end, late)
+        return self
+
+    def received(self) -> None:
+        """The body is there: now the client is to wait."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._reason is not None and kind is asyncio.CancelledError:
+            raise self._reason
+
+    def _start(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        try:
+            while True:
+                await self._asked.receive()
+        except ClientGoneError as exc:
+            self._end(exc)
+
+    def _end(self, reason: Exception) -> None:
+        self._reason = reason
+        if self._task is not None:
+            self._task.cancel()
+
+
+Endpoint = Callable[[Asked], Awaitable[Union[Reply, StreamingResponse]]]
+
+
+class Answering:
+    """A route's endpoint as an ASGI application, which refuses in the contract's form."""
+
+    def __init__(self, path: str, endpoint: Endpoint) -> None:
+        self._path = path
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        asked = Asked(scope, receive)
+        try:
+            answer = await self._endpoint(asked)
+        except ClientGoneError:
+            answer = Reply(b"", 499)
+        except RequestError as exc:
+            answer = self._refused(asked, exc, started)
+        except Exception:
+            logger.exception("a request on %s failed", self._path)
+            answer = self._refused(asked, InternalError(), started)
+        if isinstance(answer, Reply):
+            await write(answer, send)
+        else:
+            await answer(scope, receive, send)
+
+    def _refused(self, asked: Asked, error: RequestError, started: float) -> Reply:
+        # A line for each probe of a model that is still loading would say nothing.
+        if asked.scope["method"] == "POST":
+            identifier = asked.headers.get("x-request-id", "-")
+            log_request(self._path, identifier, error.status, time.perf_counter() - started)
+        return error_reply(error)
+
+
+async def write(reply: Reply, send: Send) -> None:
+    """Send a whole answer."""
+    headers = [
+        (b"content-type", reply.content_type.encode("latin-1")),
+        (b"content-length", str(len(reply.body)).encode("latin-1")),
+    ]
+    for name, value in reply.headers.items():
+        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+class Application:
+    """The ASGI application of some routes, which answers in the contract's form whatever is asked of it."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Answering)]
+        self._all = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})
+        self._all.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for route in self._direct:
+                found = route.path_regex.match(scope["path"])
+                if found:
+                    scope["path_params"] = found.groupdict()
+                    await route.app(scope, receive, send)
+                    return
+        await self._all(scope, receive, send)
+
+
+async def _unrouted(request: Request, exc: Exception) -> Response:
+    """Refuse what no route takes; OPTIONS is told the methods that one does take."""
+    assert isinstance(exc, HTTPException)
+    if exc.status_code != WrongMethodError.status:
+        return _response(error_reply(NoRouteError("there is no such route; /openapi.json has those that there are")))
+    methods = ", ".join(sorted((exc.headers or {}).get("Allow", "").split(", ")))
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": methods})
+    response = _response(error_reply(WrongMethodError(f"this route takes {methods} only")))
+    response.headers["Allow"] = methods
+    return response
+
+
+async def _defect(request: Request, exc: Exception) -> Response:
+    """Tell the client nothing; the server logs what is raised."""
+    return _response(error_reply(InternalError()))
+
+
+def _response(reply: Reply) -> Response:
+    # Not through media_type: it would append a charset to text/plain a second time.
+    return Response(reply.body, reply.status, {**reply.headers, "content-type": reply.content_type})
