@@ -7,6 +7,8 @@ from typing import List, Optional
 
 import typer
 
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+
 
 def config(
     archives: List[str] = typer.Argument(..., help="The .mar files, each as PATH or as ROUTE=PATH."),
@@ -14,8 +16,8 @@ def config(
     cpu: str = typer.Option("1", help="CPU limit of the pod."),
     memory: str = typer.Option("2Gi", help="Memory limit of the pod."),
     workers: Optional[int] = typer.Option(None, min=1, help="Workers a model; default: as many as help and fit."),
-    batch_size: int = typer.Option(8, min=1, help="Most requests that the frontend hands over together."),
-    max_batch_delay: int = typer.Option(3, min=0, help="Milliseconds that it waits for them, also when idle."),
+    batch_size: int = typer.Option(BATCH_SIZE, min=1, help="Most requests that are handed over together."),
+    max_batch_delay: int = typer.Option(BATCH_DELAY_MS, min=0, help="Milliseconds it waits for them, also when idle."),
     response_timeout: int = typer.Option(120, min=1, help="Seconds for one batch."),
     startup_timeout: Optional[int] = typer.Option(None, min=1, help="Seconds for loading; default: by size."),
     queue_size: int = typer.Option(1000, min=1, help="Requests that may wait; more are refused."),

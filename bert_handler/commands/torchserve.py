@@ -8,6 +8,8 @@ from typing import Optional
 
 import typer
 
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+
 
 def torchserve(
     target: Path = typer.Argument(..., help="Model directory, .mar, or a pod's tree with config/ and model-store/."),
@@ -17,8 +19,8 @@ def torchserve(
     metrics_port: int = typer.Option(8082, help="Port of the metrics."),
     grpc_inference_port: int = typer.Option(7070, help="gRPC port of inference."),
     grpc_management_port: int = typer.Option(7071, help="gRPC port of management."),
-    batch_size: int = typer.Option(8, help="Most requests that the frontend hands over together."),
-    max_batch_delay: int = typer.Option(3, help="Milliseconds that it waits for them, also when idle."),
+    batch_size: int = typer.Option(BATCH_SIZE, help="Most requests that are handed over together."),
+    max_batch_delay: int = typer.Option(BATCH_DELAY_MS, help="Milliseconds that it waits for them, also when idle."),
     workers: int = typer.Option(1, help="Worker processes, each with a copy of the model."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
     work_dir: Optional[Path] = typer.Option(None, help="Takes settings, logs and keys; default: a temporary one."),

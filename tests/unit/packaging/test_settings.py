@@ -52,7 +52,7 @@ def test_pod_of_the_seed(capsys, mar):
                     "marName": "BERTSeqClassification.mar",
                     "minWorkers": 1,
                     "maxWorkers": 1,
-                    "batchSize": 8,
+                    "batchSize": 32,
                     "maxBatchDelay": 3,
                     "responseTimeout": 120,
                     "startupTimeout": 150,
