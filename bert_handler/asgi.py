@@ -97,8 +97,8 @@ class Watch:
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Watch:
-        self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(self._loop)
         late = SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s")
         self._timer = self._loop.call_later(BODY_TIMEOUT_S, self._end, late)
         return self

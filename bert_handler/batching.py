@@ -10,27 +10,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
-from numpy.typing import NDArray
-
 from bert_handler.cost import Cost
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
+from bert_handler.tasks.base import Outcome
 
 if TYPE_CHECKING:
     import asyncio
 
 logger = logging.getLogger(__name__)
 
-RowOutputs = Mapping[str, "NDArray[Any]"]
-Outcome = Union[RowOutputs, RequestError]
-Run = Callable[[Sequence[Row], int], Sequence[RowOutputs]]
+Run = Callable[[Sequence[Row], int], Sequence[Outcome]]
 
 QUIET_S = 0.01
 """No row may have come for this long before cores are lent."""
@@ -120,7 +117,7 @@ def _deliver(entries: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
 class Scheduler:
     """Runs rows in micro-batches on a fixed budget of cores.
 
-    run: computes rows that share a key on a number of threads; one outputs mapping a row.
+    run: computes rows that share a key on a number of threads; one outcome a row.
     cores: threads that all forwards together may use.
     """
 

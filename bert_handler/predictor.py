@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
-from bert_handler.batching import Announce, Limits, Outcome, Scheduler, Ticket, Waiter, settle
+from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import expired
 from bert_handler.engines.base import Engine, collate
@@ -22,7 +22,6 @@ from bert_handler.errors import (
     InvalidRequestError,
     RequestError,
     RequestTooLargeError,
-    UnservableError,
 )
 from bert_handler.generation import TextStream
 from bert_handler.loading import choose_device, open_model
@@ -38,8 +37,7 @@ from bert_handler.schema import (
     Response,
     Row,
 )
-from bert_handler.scores import has_nan
-from bert_handler.tasks.base import EncodedExample, Example, RowOutputs, Task
+from bert_handler.tasks.base import EncodedExample, Example, Outcome, RowOutputs, Task
 from bert_handler.tracing import forwarded, measure_all
 
 if TYPE_CHECKING:
@@ -236,8 +234,6 @@ class Predictor:
         for outcome in taken:
             if isinstance(outcome, RequestError):
                 return Failure(outcome)
-            if any(has_nan(value) for value in outcome.values()):
-                return Failure(UnservableError("the model's output for this instance is not a number (NaN)"))
             rows.append(outcome)
         try:
             return self.task.predict(slot, rows)
@@ -324,7 +320,7 @@ class Predictor:
             return [Failure(InternalError())]
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 
-    def _run(self, rows: Sequence[Row], threads: int) -> Sequence[RowOutputs]:
+    def _run(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
         started, started_ns = time.perf_counter(), time.time_ns()
         batch = collate(rows, self._padding, self._padding_side, self.engine.shape)
         outputs = self.task.execute(self.engine, rows, batch, threads)

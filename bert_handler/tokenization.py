@@ -139,6 +139,20 @@ class Encoded:
         return {name: values[kept] for name, values in self.full.items()}
 
 
+_PLACES = np.arange(4096)
+_ONES = np.ones(4096, dtype=np.int64)
+_PLACES.flags.writeable = _ONES.flags.writeable = False
+
+
+def _places(n: int) -> IntArray:
+    """0 to n - 1.  Most texts are never cut: theirs are views of one array, which nothing can write to."""
+    return _PLACES[:n] if n <= len(_PLACES) else np.arange(n)
+
+
+def _ones(n: int) -> IntArray:
+    return _ONES[:n] if n <= len(_ONES) else np.ones(n, dtype=np.int64)
+
+
 class TextTokenizer:
     """The model's fast tokenizer and what the model needs of its output."""
 
@@ -218,7 +232,7 @@ class TextTokenizer:
         length = len(encoding.ids)
         full = self._arrays(encoding, length)
         if rule.max_length is None or length <= rule.max_length:
-            return Encoded(full, [np.arange(length)], length, encoding=encoding)
+            return Encoded(full, [_places(length)], length, encoding=encoding)
         if rule.mode == "error":
             return RequestTooLargeError(
                 f"the text has {length} tokens; this model takes at most {rule.max_length} "
@@ -242,7 +256,7 @@ class TextTokenizer:
             if name == "input_ids":
                 arrays[name] = np.array(encoding.ids, dtype=np.int64)
             elif name == "attention_mask":
-                arrays[name] = np.ones(length, dtype=np.int64)
+                arrays[name] = _ones(length)
             elif name == "token_type_ids":
                 arrays[name] = np.array(encoding.type_ids, dtype=np.int64)
         return arrays

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bert_handler.decisions import Probe
 from bert_handler.engines.base import Engine, collate
-from bert_handler.errors import UnservableError
+from bert_handler.errors import RequestError, UnservableError
 from bert_handler.explanations.clock import Clock
 from bert_handler.explanations.options import FEATURE_ABLATION, Options
 from bert_handler.schema import FloatArray, IntArray, Row
@@ -106,7 +106,10 @@ class FeatureAblation(Method):
                 for ids in variants[start : start + size]
             ]
             outputs = self._task.execute(self._engine, rows, collate(rows, {}), clock.threads)
-            values += [read(question.probe, output) for output in outputs]
+            for output in outputs:
+                if isinstance(output, RequestError):
+                    raise output
+                values.append(read(question.probe, output))
         return values
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,16 @@ from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
+from bert_handler.scores import has_nan
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
 if TYPE_CHECKING:
     from bert_handler.engines.base import Batch, Engine
 
 RowOutputs = Mapping[str, "NDArray[Any]"]
+Outcome = Union[RowOutputs, RequestError]
+
+NOT_A_NUMBER = "the model's output for this instance is not a number (NaN)"
 
 TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
@@ -143,10 +147,16 @@ class Task(ABC):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
 
-    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[RowOutputs]:
-        """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows."""
+    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[Outcome]:
+        """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows.
+
+        A row of which an output is not a number is refused alone.
+        """
         outputs = engine.forward(batch, threads)
-        return [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
+        shares = [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
+        if any(map(has_nan, outputs.values())):
+            return [UnservableError(NOT_A_NUMBER) if any(map(has_nan, share.values())) else share for share in shares]
+        return shares
 
     def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
         """Have the text of one instance put into `stream` as it is generated."""
