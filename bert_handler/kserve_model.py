@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-import kserve
 import prometheus_client
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
-from kserve.protocol.rest.server import metrics_handler
 from starlette.routing import Route
 
 import bert_handler
@@ -24,6 +20,7 @@ from bert_handler import jsonio, serving
 from bert_handler.arrivals import Arrivals
 from bert_handler.asgi import Application
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
+from bert_handler.deferred import deferred
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard, GuardMiddleware
@@ -37,6 +34,12 @@ from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, find
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
+
+with deferred("pandas"):
+    import kserve
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
+    from kserve.protocol.rest.server import metrics_handler
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A server on an exported graph needs neither torch nor transformers."""
+"""A server on an exported graph needs neither torch nor transformers, nor the pandas of the KServe SDK."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bert_handler import Predictor
 predictor = Predictor.load(sys.argv[1])
 assert predictor.engine.name == sys.argv[2]
 assert predictor.predict(["The film was good."])[0]["predict"]
-print([name for name in ("torch", "transformers", "onnx") if name in sys.modules])
+print([name for name in ("torch", "transformers", "onnx", "pandas") if name in sys.modules])
 """
 
 

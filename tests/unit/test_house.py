@@ -27,6 +27,7 @@ LAYERS = (
         "cpu",
         "tokenization",
         "deadlines",
+        "deferred",
         "signing",
         "tracing",
     }

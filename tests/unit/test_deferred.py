@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bert_handler.deferred import deferred
+
+HEAVY = "LOADED = True\ndef double(n): return 2 * n\nclass Frame: pass\n"
+USER = """
+import heavy_one as heavy
+from heavy_one import double
+def annotated() -> heavy.Frame: return heavy.Frame()
+"""
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A module that uses another, imported while that one is put off."""
+    (tmp_path / "heavy_one.py").write_text(HEAVY)
+    (tmp_path / "user_of_it.py").write_text(USER)
+    monkeypatch.syspath_prepend(tmp_path)
+    with deferred("heavy_one"):
+        import user_of_it
+    assert "heavy_one" not in sys.modules
+    yield user_of_it
+    for name in ("heavy_one", "user_of_it"):
+        sys.modules.pop(name, None)
+
+
+def test_a_function_imports_when_it_is_called(user):
+    assert user.double(4) == 8
+    assert sys.modules["heavy_one"].LOADED
+
+
+def test_the_module_is_itself_afterwards(user):
+    assert user.heavy.LOADED is True
+    assert isinstance(user.annotated(), sys.modules["heavy_one"].Frame)
+    with pytest.raises(AttributeError, match="missing"):
+        _ = user.heavy.missing
+
+
+def test_what_is_imported_already_stays(user):
+    import heavy_one
+
+    with deferred("heavy_one"):
+        assert sys.modules["heavy_one"] is heavy_one
+    assert sys.modules["heavy_one"] is heavy_one
+
+
+def test_the_sdk_still_makes_data_frames():
+    pytest.importorskip("kserve")
+    code = (
+        "import sys, bert_handler.kserve_model, kserve; assert 'pandas' not in sys.modules;"
+        "part = kserve.InferInput('a', [2], 'INT32', data=[1, 2]);"
+        "print(type(kserve.InferRequest('m', [part]).as_dataframe()).__module__.split('.')[0])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "pandas", run.stderr
