@@ -21,6 +21,11 @@ def graph_files(file: str) -> str:
     return f"{file}*"
 
 
+def weights_file(graph: Path) -> Path:
+    """The weights beside a graph."""
+    return graph.with_name(f"{graph.name}.data")
+
+
 @dataclass(frozen=True)
 class Exported:
     """One exported graph.

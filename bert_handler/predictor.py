@@ -134,6 +134,7 @@ class Predictor:
         predictor = cls(task, chosen, identity or artifact.identity or own)
         if config.warmup:
             predictor.self_test()
+        chosen.settle()
         logger.info(
             "%s %s is ready after %.1f s: %s on the %s engine, %s; %s",
             predictor.identity.name,

@@ -96,6 +96,9 @@ class Engine(ABC):
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         """Run one batch on at most `threads` cores.  Called from several threads at once."""
 
+    def settle(self) -> None:  # noqa: B027
+        """Let go of what loading and the first forward needed and others do not; called once after them."""
+
     def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
         """Append tokens to every row of a batch until it ends; only where `supports_generation`.
 

@@ -15,7 +15,8 @@ from bert_handler.cost import PADDED, UNPADDED, Cost
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.exported import Exported
+from bert_handler.exported import Exported, weights_file
+from bert_handler.memory import release_mapped
 from bert_handler.tasks.base import Task
 
 try:
@@ -37,7 +38,8 @@ class OnnxEngine(Engine):
 
     name = "onnx"
 
-    def __init__(self, exported: Exported, narrow: Any, wide: Any) -> None:
+    def __init__(self, exported: Exported, narrow: Any, wide: Any, graph: Path) -> None:
+        self._graph = graph
         self._inputs = exported.inputs
         self._outputs = exported.outputs
         self._cost = UNPADDED if exported.unpadded else PADDED
@@ -54,7 +56,11 @@ class OnnxEngine(Engine):
         wide = session(path, cores)
         small = sum(file.stat().st_size for file in path.parent.iterdir()) <= MAX_SECOND_SESSION_BYTES
         narrow = wide if cores == 1 or not small else session(path, 1)
-        return cls(exported, narrow, wide)
+        return cls(exported, narrow, wide, path)
+
+    def settle(self) -> None:
+        # What the sessions have not packed stays mapped: the embeddings, of which a text needs few rows.
+        release_mapped(weights_file(self._graph))
 
     @property
     def cost(self) -> Cost:

@@ -7,6 +7,7 @@ import logging
 import pickle
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,17 @@ from numpy.typing import NDArray
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cpu import cpu_budget
+from bert_handler.deferred import deferred
 from bert_handler.engines.base import Batch, Engine, bucket
 from bert_handler.errors import ConfigError
 from bert_handler.generation import Decoding, Generated, Watch
+from bert_handler.memory import bound_kernel_cache
 from bert_handler.tasks.base import Task
 from bert_handler.torch_decoding import generate
+
+# transformers before 4.46 has no such module, and imports scipy nowhere on the way of these models.
+with suppress(ImportError), deferred("scipy.optimize"):
+    import transformers.loss.loss_utils
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +99,7 @@ class TorchEngine(Engine):
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = _checked(device)
+        bound_kernel_cache()
         model = load_model(artifact, task, config)
         model = model.to(device=target, dtype=getattr(torch, config.dtype)).eval()
         if config.quantization == "int8":

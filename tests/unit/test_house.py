@@ -28,6 +28,7 @@ LAYERS = (
         "tokenization",
         "deadlines",
         "deferred",
+        "memory",
         "signing",
         "tracing",
     }

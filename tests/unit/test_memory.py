@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from bert_handler import memory
+
+SMAPS = Path("/proc/self/smaps")
+SIZE = 2**20
+
+
+def resident_kb(path: Path) -> int:
+    mappings = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", SMAPS.read_text())
+    return sum(int(re.search(r"Rss:\s+(\d+)", part)[1]) for part in mappings if str(path) in part.splitlines()[0])
+
+
+@pytest.mark.skipif(not SMAPS.is_file(), reason="needs Linux")
+def test_pages_leave_and_come_back(tmp_path):
+    path = tmp_path / "model.onnx.data"
+    path.write_bytes(b"x" * SIZE)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert mapped[:] == b"x" * SIZE
+        assert resident_kb(path) == SIZE // 1024
+        memory.release_mapped(path)
+        assert resident_kb(path) == 0
+        assert mapped[:] == b"x" * SIZE
+
+
+@pytest.mark.skipif(not SMAPS.is_file(), reason="needs Linux")
+def test_what_can_be_written_to_stays(tmp_path):
+    path = tmp_path / "model.onnx.data"
+    path.write_bytes(b"x" * SIZE)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        mapped[:4] = b"mine"
+        memory.release_mapped(path)
+        assert mapped[:4] == b"mine"
+
+
+def test_a_file_that_nobody_maps_is_no_error(tmp_path):
+    memory.release_mapped(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("said", "found"), [(None, memory.MAX_KERNELS), ("7", "7")])
+def test_the_environment_has_the_last_word_on_kernels(monkeypatch, said, found):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.delenv(name, raising=False)
+    if said is not None:
+        monkeypatch.setenv(name, said)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    memory.bound_kernel_cache()
+    assert os.environ[name] == found
