@@ -39,6 +39,7 @@ from bert_handler.schema import (
 )
 from bert_handler.tasks.base import EncodedExample, Example, Outcome, RowOutputs, Task
 from bert_handler.tracing import forwarded, measure_all
+from bert_handler.warmup import warm_up
 
 if TYPE_CHECKING:
     from bert_handler.explain import Explainer
@@ -99,13 +100,13 @@ class Predictor:
         self.metrics = ModelMetrics()
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
-        limits = Limits(
+        self.limits = Limits(
             self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 16384),
             self.config.max_batch_rows,
             self.config.max_queue_rows,
             engine.cost,
         )
-        self.scheduler = Scheduler(self._run, limits, self.cpu.cores if engine.parallel_forwards else 1)
+        self.scheduler = Scheduler(self._run, self.limits, self.cpu.cores if engine.parallel_forwards else 1)
 
     @classmethod
     def load(
@@ -251,6 +252,15 @@ class Predictor:
         for result in [item for n in counts for item in self.respond([Request([self.task.sample] * n)])[0].predictions]:
             if isinstance(result, Failure):
                 raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
+        if self.engine.compiles_shapes:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Have every shape compiled that a batch can have, where the engine has few of them."""
+        example = self.task.encode([self.task.parse(self.task.sample, self.config.parameters)])[0]
+        assert isinstance(example, EncodedExample)
+        longest = self.config.max_length or self.task.model.tokenizer.spec.max_length or self.limits.max_batch_tokens
+        warm_up(self.scheduler, example.rows[0], self.limits, longest, self.engine.shape)
 
     def close(self) -> None:
         """Answer what is queued and end the threads."""

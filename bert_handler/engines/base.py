@@ -86,6 +86,8 @@ class Engine(ABC):
     supports_generation: ClassVar[bool] = False
     supports_compilation: ClassVar[bool] = False
     shape: Shape = staticmethod(snug)
+    compiles_shapes: bool = False
+    """Whether it makes something for each shape, of which `shape` then gives few."""
 
     @classmethod
     @abstractmethod

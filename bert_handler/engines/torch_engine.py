@@ -112,16 +112,15 @@ class TorchEngine(Engine):
         return engine
 
     def compile(self, cores: int) -> None:
-        """Compile the graph: on a CPU for all shapes at once, on a GPU as one CUDA graph a bucket of shapes.
+        """Compile the graph for all shapes at once; on a GPU, record a CUDA graph for each of few shapes.
 
-        That happens in the first forward: of the self-test on a CPU, of each bucket on a GPU.
+        That happens in the first forwards, which are those of the self-test.
         """
         if self.device == "cpu":
             self._all_cores = cores
-            self._run = torch.compile(self.graph, dynamic=True)
         else:
-            self.shape = bucket
-            self._run = torch.compile(self.graph, dynamic=False, mode="reduce-overhead")
+            self.shape, self.compiles_shapes = bucket, True
+        self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property
     def device(self) -> str:

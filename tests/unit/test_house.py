@@ -38,6 +38,7 @@ LAYERS = (
         "arrivals",
         "asgi",
         "batching",
+        "warmup",
         "length_queue",
         "loading",
         "explain",

@@ -1,0 +1,69 @@
+"""Forwards of every shape that an engine meets, before the first request: no request waits for a compiler."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bert_handler.batching import Limits, Scheduler
+from bert_handler.engines.base import Shape
+from bert_handler.errors import ConfigError, RequestError
+from bert_handler.schema import Row
+
+logger = logging.getLogger(__name__)
+
+MAX_SHAPES = 256
+"""The rest is made when it is met."""
+FORWARDS = 2
+"""The first makes the kernels, the second records the CUDA graph."""
+REPORT_EVERY_S = 10.0
+
+
+def warm_up(scheduler: Scheduler, sample: Row, limits: Limits, max_length: int, shape: Shape) -> int:
+    """Compute batches of each shape and return how many shapes there are; ConfigError where one fails.
+
+    sample: the row that those of all lengths are made from.  max_length: tokens of the longest row.
+    """
+    batches = smallest_batches(limits, max_length, shape)
+    chosen = batches[:MAX_SHAPES]
+    started = reported = time.monotonic()
+    logger.info("compiling %d shapes of %d: up to %d rows and %d tokens", len(chosen), len(batches), *_bounds(chosen))
+    for index, (n_rows, length) in enumerate(chosen):
+        row = _sized(sample, length)
+        for _ in range(FORWARDS):
+            _compute(scheduler, [row] * n_rows)
+        if time.monotonic() - reported > REPORT_EVERY_S:
+            reported = time.monotonic()
+            logger.info("%d shapes of %d are compiled after %.0f s", index + 1, len(chosen), reported - started)
+    return len(chosen)
+
+
+def smallest_batches(limits: Limits, max_length: int, shape: Shape) -> list[tuple[int, int]]:
+    """Rows and length of the smallest batch of each shape that the limits allow, in order of their tokens."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for length in range(1, max_length + 1):
+        for n_rows in range(1, max(1, min(limits.max_batch_rows, limits.max_batch_tokens // length)) + 1):
+            found.setdefault(shape(n_rows, length), (n_rows, length))
+    return sorted(found.values(), key=lambda batch: batch[0] * batch[1])
+
+
+def _bounds(batches: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return max(n_rows for n_rows, _ in batches), max(length for _, length in batches)
+
+
+def _sized(row: Row, length: int) -> Row:
+    """A row of that length: the sample's tokens again and again, up to its last one, which some models look for."""
+    inputs = {name: np.resize(values, length) for name, values in row.inputs.items()}
+    for name, values in row.inputs.items():
+        inputs[name][-1] = values[-1]
+    return replace(row, inputs=inputs, length=length)
+
+
+def _compute(scheduler: Scheduler, rows: Sequence[Row]) -> None:
+    for outcome in scheduler.submit(rows).result():
+        if isinstance(outcome, RequestError):
+            raise ConfigError(f"{len(rows)} rows of {rows[0].length} tokens cannot be computed: {outcome}")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from bert_handler import Predictor, warmup
+from bert_handler.batching import Limits
+from bert_handler.cost import GPU, PADDED
+from bert_handler.engines.base import bucket
+from bert_handler.errors import ConfigError, UnservableError
+from bert_handler.schema import Row
+
+SAMPLE = Row({"input_ids": np.array([2, 7, 8, 3]), "attention_mask": np.ones(4, dtype=np.int64)}, 4)
+
+
+class Computed:
+    """Stands for a scheduler, and keeps what it was given."""
+
+    def __init__(self, outcome=None):
+        self.batches = []
+        self._outcome = outcome or {}
+
+    def submit(self, rows):
+        self.batches.append((len(rows), rows[0]))
+        return self
+
+    def result(self):
+        return [self._outcome]
+
+
+def shapes(limits, max_length):
+    return {bucket(*batch) for batch in warmup.smallest_batches(limits, max_length, bucket)}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "max_length", "expected"),
+    [
+        (64, 4, 32, {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32)}),
+        (64, 1, 48, {(1, 16), (1, 32), (1, 48)}),
+        # Three rows of 33 tokens are more than 64; a lone row is always computed.
+        (64, 4, 80, {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32), (1, 48), (1, 64), (1, 80)}),
+    ],
+)
+def test_the_shapes_are_those_that_the_limits_allow(tokens, rows, max_length, expected):
+    assert shapes(Limits(tokens, rows, 8192, PADDED), max_length) == expected
+
+
+def test_all_that_can_be_met_is_found_and_bounded():
+    limits = Limits(16384, 256, 8192, GPU)
+    met = {bucket(n, length) for length in range(1, 513) for n in range(1, min(256, 16384 // length) + 1)}
+    assert shapes(limits, 512) == met
+    assert len(met) == 132 <= warmup.MAX_SHAPES
+
+
+def test_rows_are_made_from_the_sample_to_its_last_token():
+    computed = Computed()
+    warmup.warm_up(computed, SAMPLE, Limits(64, 2, 8192, PADDED), 17, bucket)
+    assert [(n, row.length) for n, row in computed.batches] == [(1, 1)] * 2 + [(2, 1)] * 2 + [(1, 17)] * 2 + [
+        (2, 17)
+    ] * 2
+    np.testing.assert_array_equal(computed.batches[4][1].inputs["input_ids"], [2, 7, 8, 3] * 4 + [3])
+
+
+def test_more_shapes_than_the_bound_are_said(caplog, monkeypatch):
+    monkeypatch.setattr(warmup, "MAX_SHAPES", 2)
+    caplog.set_level(logging.INFO)
+    assert warmup.warm_up(Computed(), SAMPLE, Limits(64, 4, 8192, PADDED), 32, bucket) == 2
+    assert "compiling 2 shapes of 6: up to 2 rows and 1 tokens" in caplog.text
+
+
+def test_progress_is_said(caplog, monkeypatch):
+    monkeypatch.setattr(warmup, "REPORT_EVERY_S", 0.0)
+    caplog.set_level(logging.INFO)
+    warmup.warm_up(Computed(), SAMPLE, Limits(64, 4, 8192, PADDED), 32, bucket)
+    assert "6 shapes of 6 are compiled after" in caplog.text
+
+
+def test_a_shape_that_fails_stops_the_load():
+    with pytest.raises(ConfigError, match="1 rows of 1 tokens cannot be computed: no memory"):
+        warmup.warm_up(Computed(UnservableError("no memory")), SAMPLE, Limits(64, 4, 8192, PADDED), 32, bucket)
+
+
+@pytest.mark.slow
+def test_no_request_waits_for_the_compiler(zoo, monkeypatch):
+    """A GPU's way with its shapes, on a CPU: only the CUDA graphs are missing."""
+    torch = pytest.importorskip("torch")
+    from bert_handler.engines.torch_engine import TorchEngine
+
+    monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
+    met = set()
+    run = TorchEngine.forward
+
+    def forward(self, batch, threads):
+        met.add(batch.shapes["input_ids"])
+        return run(self, batch, threads)
+
+    monkeypatch.setattr(TorchEngine, "forward", forward)
+    monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
+    # The mode is the GPU's own; all else is what runs there.
+    compile_graph = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: compile_graph(graph, **{**options, "mode": None}))
+    torch._dynamo.reset()
+    settings = {"compile": True, "threads": 1, "max_length": 48, "max_batch_tokens": 96, "max_batch_rows": 4}
+    predictor = Predictor.load(zoo("bert", "sequence_classification"), device="cpu", model_yaml={"handler": settings})
+    warmed, graphs = set(met), torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert warmed == {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32), (1, 48), (2, 48)}
+    predictor.predict([" ".join(["cat"] * n) for n in range(1, 46)] * 2)
+    predictor.close()
+    assert met == warmed
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
