@@ -85,6 +85,12 @@ def test_a_token_hidden_before_the_end_still_has_an_output(zoo, tmp_path):
         np.testing.assert_allclose(found["onnx"][name][1][:9], expected[1][:9], atol=1e-4)
 
 
+def test_normalization_is_spelled_out(graph):
+    kinds = [node.op_type for node in graph.graph.node]
+    assert "SkipLayerNormalization" not in kinds
+    assert kinds.count("LayerNormalization") >= 4
+
+
 @pytest.mark.parametrize(
     "architecture", ["albert", "bert", "deberta-v2", "distilbert", "electra", "mpnet", "xlm-roberta"]
 )
