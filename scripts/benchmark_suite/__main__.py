@@ -71,7 +71,7 @@ def main() -> int:
         for _ in range(args.rounds):
             for clients in args.clients.split(","):
                 for server in servers:
-                    found = load.run(server.url, bodies, int(clients), args.seconds)
+                    found = _measured(server, bodies, int(clients), args.seconds)
                     results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
         results["servers"] = {server.name: _server(server, archives) for server in servers}
     for name, figures in results["servers"].items():
@@ -81,6 +81,17 @@ def main() -> int:
     results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in bulk}
     report.write(results, args.output)
     return 0
+
+
+def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> dict[str, Any]:
+    """The figures of one load, and `padding`: its share of the batches' tokens; unpadded graphs skip most of it."""
+    before = server.tokens()
+    found = load.run(server.url, bodies, clients, seconds)
+    after = server.tokens()
+    if before is not None and after is not None and after[0] > before[0]:
+        tokens, padding = after[0] - before[0], after[1] - before[1]
+        found["padding"] = padding / (tokens + padding)
+    return found
 
 
 def _server(server: Contender, archives: dict[str, Path]) -> dict[str, float]:

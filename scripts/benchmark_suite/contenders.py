@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from bert_handler import jsonio
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
@@ -27,12 +28,25 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Contender:
-    """A running server: where to post, how long it took to be ready, and its resident memory in MB."""
+    """A running server: where to post, how long it took to be ready, its resident memory in MB, and its padding.
+
+    metrics_url: None where the server counts no tokens.
+    """
 
     name: str
     url: str
     ready_s: float
     process: int
+    metrics_url: str | None = None
+
+    def tokens(self) -> tuple[float, float] | None:
+        """Tokens of the batches so far without padding, and padding; None where nobody counts them."""
+        if self.metrics_url is None:
+            return None
+        families = text_string_to_metric_families(httpx.get(self.metrics_url).text)
+        samples = {sample.name: sample.value for family in families for sample in family.samples}
+        # TorchServe names a metric as it is reported, and knows none before the first.
+        return tuple(samples.get(f"bert_handler_{name}_total", 0.0) for name in ("tokens", "padding_tokens"))
 
     def memory_mb(self) -> float:
         """Proportional set size of the process and its children: a shared page counts once."""
@@ -77,7 +91,9 @@ def running(name: str, archives: dict[str, Path], work: Path) -> Iterator[Conten
         else:
             server = stack.enter_context(torchserve_server(archives[what], name="bert"))
         url = server.url + server.infer_path.format("bert")
-        yield Contender(name, url, time.monotonic() - started, server.process.pid)
+        port = server.ports.get("metrics-port", server.ports.get("http-port"))
+        metrics = None if what in ("pipeline", "padded") else f"http://127.0.0.1:{port}/metrics"
+        yield Contender(name, url, time.monotonic() - started, server.process.pid, metrics)
 
 
 def padded_archive(model: Path, path: Path) -> Path:

@@ -21,6 +21,7 @@ GROWTH = {
     "models": "32 clients, by models in one server",
     "cpus": "32 clients, by CPU quota",
 }
+PERCENTILES = ("p50", "p90", "p99")
 PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "kserve", "torchserve", "numpy")
 
 
@@ -39,8 +40,8 @@ def machine() -> dict[str, Any]:
 
 
 def median(rounds: list[dict[str, Any]], key: str) -> float:
-    """The middle of one figure's rounds."""
-    return statistics.median(item[key] for item in rounds)
+    """The middle of one figure's rounds, of those that have it."""
+    return statistics.median(item[key] for item in rounds if key in item)
 
 
 def ratios(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
@@ -120,13 +121,15 @@ def write(results: dict[str, Any], output: Path) -> None:
     found = ratios(results)
     results["ratios"] = [dict(zip(("what", "value", "bound", "reached"), row)) for row in found]
     (output / "results.json").write_bytes(jsonio.dumps(results))
-    table = Table("contender", "clients", "req/s", "p50 ms", "p99 ms", "errors", title=results["machine"]["cpu"])
+    columns = ("contender", "clients", "req/s", "p50 ms", "p90 ms", "p99 ms", "padding", "errors")
+    table = Table(*columns, title=results["machine"]["cpu"])
     for name, by_clients in results["load"].items():
         for clients, rounds in by_clients.items():
-            figures = [f"{median(rounds, key):.1f}" for key in ("rate", "p50", "p99")]
+            figures = [f"{median(rounds, key):.1f}" for key in ("rate", *PERCENTILES)]
+            figures.append(f"{median(rounds, 'padding'):.0%}" if any("padding" in item for item in rounds) else "")
             table.add_row(name, clients, *figures, str(sum(item["errors"] for item in rounds)))
     for name, rounds in results["offline"].items():
-        table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", "", "")
+        table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", *[""] * 4)
     console.print(table)
     aims = Table("must reach", "measured", "bound", "", title="ratios in this run")
     for what, value, bound, reached in found:
@@ -168,18 +171,31 @@ def plot_growth(results: dict[str, Any], output: Path) -> None:
 
 
 def plot(results: dict[str, Any], output: Path) -> None:
-    """Throughput and latency against clients."""
+    """Throughput, latency percentiles and the share of padding, against clients."""
+    load = results["load"]
+    _plot(load, output / "rate.png", {"rate": "requests a second"})
+    _plot(load, output / "latency.png", {key: f"{key} latency, ms" for key in PERCENTILES})
+    _plot(load, output / "padding.png", {"padding": "padding / all tokens of the batches"})
+
+
+def _plot(load: dict[str, Any], path: Path, panels: dict[str, str]) -> None:
+    """Side by side, a panel a figure with its label; those who do not have the figure are left out."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    for key, label in (("rate", "requests a second"), ("p50", "median latency, ms"), ("p99", "p99 latency, ms")):
-        figure, axes = pyplot.subplots(figsize=(8, 5))
-        for name, by_clients in results["load"].items():
-            clients = [int(item) for item in by_clients]
-            axes.plot(clients, [median(rounds, key) for rounds in by_clients.values()], marker="o", label=name)
-        axes.set(xscale="log", xlabel="clients", ylabel=label)
-        axes.legend(fontsize=7)
-        figure.savefig(output / f"{key}.png", dpi=120)
-        pyplot.close(figure)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4 + 4 * len(panels), 5), sharey=True, squeeze=False)
+    for panel, (key, label) in zip(axes[0], panels.items()):
+        for name, by_clients in load.items():
+            counted = {int(n): rounds for n, rounds in by_clients.items() if any(key in item for item in rounds)}
+            panel.plot(list(counted), [median(rounds, key) for rounds in counted.values()], marker="o", label=name)
+        panel.set(xscale="log", xlabel="clients", ylabel=label)
+        if key in PERCENTILES:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(0, None)
+        panel.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

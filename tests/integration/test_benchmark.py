@@ -27,7 +27,10 @@ def test_the_short_form_measures_every_part(tmp_path):
     assert results["offline"]["onnx"][0]["rate"] > results["load"]["kserve pipeline"]["32"][0]["rate"]
     assert {row["what"] for row in results["ratios"]} >= {"KServe host, 32 clients, onnx / its limit"}
     assert results["machine"]["versions"]["onnxruntime"]
-    assert (tmp_path / "rate.png").stat().st_size > 0
+    assert all(0 <= item["padding"] < 0.5 for item in results["load"]["kserve onnx"]["32"])
+    assert all("padding" not in item for item in results["load"]["kserve pipeline"]["32"]), "it counts no tokens"
+    for name in ("rate", "latency", "padding"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 0
 
 
 def test_bodies_have_the_stated_number_of_tokens(demo_dir, tmp_path):
