@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S = 60
 WATCH_AFTER_S = 0.25
-"""Most answers are there sooner than it pays to look whether the client still is."""
+"""Most bodies and answers are there sooner than it pays to look after their client."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -65,16 +65,14 @@ class Asked:
         stated = self.headers.get("content-length", "0")
         if stated.isascii() and stated.isdigit() and (len(stated) > 18 or int(stated) > limit):
             raise RequestTooLargeError(f"the body has {stated[:18]} bytes; max_body_bytes is {limit}")
-        chunks: list[bytes] = []
-        size, more = 0, True
+        body, more = bytearray(), True
         while more:
             message = await self.receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
+            body += message.get("body", b"")
             more = message.get("more_body", False)
-            if size > limit:
+            if len(body) > limit:
                 raise RequestTooLargeError(f"the body has more bytes than max_body_bytes, which is {limit}")
-        return b"".join(chunks)
+        return bytes(body)
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The next message of the client; ClientGoneError when none will come."""
@@ -93,20 +91,20 @@ class Watch:
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
+        self._has_body = False
         self._reason: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Watch:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task(self._loop)
-        late = SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s")
-        self._timer = self._loop.call_later(BODY_TIMEOUT_S, self._end, late)
+        self._began = self._loop.time()
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._look)
         return self
 
     def received(self) -> None:
         """The body is there: now the client is to wait."""
-        self._timer.cancel()
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._start)
+        self._has_body = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
@@ -115,8 +113,13 @@ class Watch:
         if self._reason is not None and kind is asyncio.CancelledError:
             raise self._reason
 
-    def _start(self) -> None:
-        self._watcher = asyncio.ensure_future(self._watch())
+    def _look(self) -> None:
+        if self._has_body:
+            self._watcher = asyncio.ensure_future(self._watch())
+        elif self._loop.time() - self._began >= BODY_TIMEOUT_S:
+            self._end(SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s"))
+        else:
+            self._timer = self._loop.call_later(WATCH_AFTER_S, self._look)
 
     async def _watch(self) -> None:
         try:

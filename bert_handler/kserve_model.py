@@ -273,8 +273,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         config.host, config.server_header = self._host, False
         # A proxy's word for the client's address is of use in the access log alone.
         config.proxy_headers = self._access_log
-        # Not the SDK's: its routes refuse what clients send, and its middlewares cost half a millisecond.
         config.http = OneWriteProtocol
+        # Not the SDK's: its routes refuse what clients send, and its middlewares cost half a millisecond.
         config.app = GuardMiddleware(Application(self._routes), self.guard)
         self._drain_on_signals(self._rest_server._server)
         rpc = None

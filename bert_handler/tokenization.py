@@ -8,9 +8,9 @@ without that file is converted when it is loaded, with transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tokenizers
@@ -99,8 +99,7 @@ _SPEC_CHECKS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-@dataclass(frozen=True)
-class Truncation:
+class Truncation(NamedTuple):
     """What happens to a text with more tokens than `max_length`.
 
     mode: error, truncate, or stride (overlapping windows).  stride: tokens that two windows share.
@@ -117,8 +116,7 @@ class Truncation:
     side: str | None = None
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """One text, or pair of texts, as the model will see it.
 
     windows: index vectors into the full encoding, one an engine row; more than one with stride.
@@ -129,7 +127,7 @@ class Encoded:
     windows: Sequence[IntArray]
     n_tokens: int
     truncated: bool = False
-    encoding: tokenizers.Encoding | None = field(default=None, repr=False)
+    encoding: tokenizers.Encoding | None = None
 
     def inputs(self, window: int) -> Mapping[str, IntArray]:
         """The model inputs of one window."""

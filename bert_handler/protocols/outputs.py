@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from bert_handler.protocols.tensors import DTYPES
 from bert_handler.schema import Failure, OutputSpec, Prediction, Response
 
 
-@dataclass(frozen=True)
-class OutputTensor:
+class OutputTensor(NamedTuple):
     """One output of a response: `data` is flat, a list of strings for BYTES, else an array."""
 
     name: str

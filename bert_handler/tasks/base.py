@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
@@ -60,7 +61,7 @@ class Model:
     directory: Path | None = None
     """Where the model's files are: some tasks read settings that are stored beside the weights."""
 
-    @property
+    @cached_property
     def max_length(self) -> int | None:
         """Most tokens of a sequence: the smaller of the model's limit and the configured one."""
         limits = [limit for limit in (self.tokenizer.spec.max_length, self.config.max_length) if limit]
