@@ -1,8 +1,9 @@
 """Take the padding out of a fused ONNX graph: all but attention computes the real tokens only.
 
 A batch of rows (B, L) becomes one list of its tokens (T,) behind the embeddings.  Attention alone needs
-rows, so its queries, keys and values are laid out as rows for it, and its output is a list again.  No
-answer changes; rows of different lengths can share a forward at little cost.
+rows, so its queries, keys and values are laid out as rows for it, in a group of shorter and one of longer
+rows, and its output is a list again.  No answer changes; rows of different lengths can share a forward at
+little cost.
 """
 
 from __future__ import annotations
@@ -69,7 +70,6 @@ class _Unpadding:
         self._tokens: dict[str, str] = {}
         self._rows: set[str] = {node.input[0] for node in graph.node if _is_plain_attention(node, graph)}
         self._present = {item.name for item in graph.input} | set(self._values)
-        self._positions: dict[tuple[int, int], str] = {}
 
     def run(self) -> None:
         """Rewrite the graph in place."""
@@ -98,31 +98,76 @@ class _Unpadding:
 
         What follows a row's last token is padding; the mask may also hide tokens before that, which are computed.
         """
-        self._constant("unpad_0", [0])
-        self._constant("unpad_1", [1])
+        for number in (0, 1):
+            self._constant(f"unpad_{number}", [number])
+            self._constant(f"unpad_scalar_{number}", number)
         self._constant("unpad_flat", [-1])
-        self._constant("unpad_axis_0", 0)
-        self._constant("unpad_axis_1", 1)
-        self._add("CumSum", [MASK, "unpad_axis_1"], "unpad_still_to_come", reverse=1)
+        self._constant("unpad_end", [np.iinfo(np.int64).max])
+        self._constant("unpad_axes", [1, 2])
+        self._add("CumSum", [MASK, "unpad_scalar_1"], "unpad_still_to_come", reverse=1)
         self._add("Greater", ["unpad_still_to_come", "unpad_0"], "unpad_is_token")
-        self._add("NonZero", ["unpad_is_token"], "unpad_found")
-        self._add("Transpose", ["unpad_found"], "unpad_sources", perm=[1, 0])
         self._add("Cast", ["unpad_is_token"], "unpad_ones", to=TensorProto.INT64)
         self._add("Reshape", ["unpad_ones", "unpad_flat"], "unpad_ones_flat")
-        self._add("CumSum", ["unpad_ones_flat", "unpad_axis_0"], "unpad_counts")
+        self._add("CumSum", ["unpad_ones_flat", "unpad_scalar_0"], "unpad_counts")
         self._add("Sub", ["unpad_counts", "unpad_1"], "unpad_numbers")
         self._add("Shape", [MASK], "unpad_shape")
         # Padding finds the token before it, whose value nobody reads.
         self._add("Reshape", ["unpad_numbers", "unpad_shape"], "unpad_places")
+        self._sources("unpad_is_token", "unpad_sources")
         self._add("Gather", ["unpad_places", "unpad_0"], "unpad_first", axis=1)
         self._add("Squeeze", ["unpad_first", "unpad_1"], "unpad_firsts")
-        self._constant("unpad_axes", [1, 2])
-        self._constant("unpad_ends", [1, 1])
         self._add("Cast", [MASK], "unpad_kept", to=TensorProto.BOOL)
-        self._add("Unsqueeze", ["unpad_kept", "unpad_axes"], "unpad_mask_first")
-        self._add("Gather", ["unpad_shape", "unpad_1"], "unpad_length", axis=0)
-        self._add("Concat", ["unpad_ends", "unpad_length", "unpad_1"], "unpad_square", axis=0)
-        self._add("Expand", ["unpad_mask_first", "unpad_square"], "unpad_mask")
+        self._add("Unsqueeze", ["unpad_kept", "unpad_axes"], "unpad_mask")
+        self._halve()
+
+    def _halve(self) -> None:
+        """Cut the batch, whose rows come by length, in two groups with the least padding in both."""
+        self._add("ReduceSum", ["unpad_ones", "unpad_1"], "unpad_lengths", keepdims=0)
+        self._add("Gather", ["unpad_shape", "unpad_scalar_0"], "unpad_n_rows", axis=0)
+        self._add("Gather", ["unpad_shape", "unpad_scalar_1"], "unpad_longest", axis=0)
+        self._add("Range", ["unpad_scalar_0", "unpad_n_rows", "unpad_scalar_1"], "unpad_before")
+        self._add("Add", ["unpad_before", "unpad_1"], "unpad_short_rows")
+        self._add("Sub", ["unpad_n_rows", "unpad_short_rows"], "unpad_long_rows")
+        costs = []
+        for group, length in (("short", "unpad_lengths"), ("long", "unpad_longest")):
+            square = self._add("Mul", [length, length], f"unpad_{group}_square")
+            costs.append(self._add("Mul", [f"unpad_{group}_rows", square], f"unpad_{group}_cost"))
+        self._add("Add", costs, "unpad_cost")
+        self._add("Cast", ["unpad_cost"], "unpad_cost_float", to=TensorProto.FLOAT)
+        self._add("ArgMin", ["unpad_cost_float"], "unpad_last_short", axis=0)
+        self._add("Add", ["unpad_last_short", "unpad_1"], "unpad_n_short")
+        self._add("Slice", ["unpad_lengths", "unpad_0", "unpad_n_short", "unpad_0"], "unpad_short_lengths")
+        self._add("ReduceMax", ["unpad_short_lengths", "unpad_0"], "unpad_short_longest")
+        # The operator refuses an empty group: where all rows are short, one place of the last row stands in.
+        self._add("Sub", ["unpad_n_rows", "unpad_1"], "unpad_last")
+        self._add("Min", ["unpad_n_short", "unpad_last"], "unpad_first_long")
+        self._add("Sub", ["unpad_n_rows", "unpad_n_short"], "unpad_n_long")
+        self._add("Mul", ["unpad_n_long", "unpad_longest"], "unpad_n_long_places")
+        self._add("Add", ["unpad_n_long_places", "unpad_1"], "unpad_long_longest")
+        for group, first, start, end in (
+            ("short", "unpad_0", "unpad_0", "unpad_n_short"),
+            ("long", "unpad_first_long", "unpad_n_short", "unpad_end"),
+        ):
+            for name, begin in (("places", first), ("kept", first), ("is_token", start)):
+                rows = self._add("Slice", [f"unpad_{name}", begin, end, "unpad_0"], f"unpad_{group}_{name}_padded")
+                self._add("Slice", [rows, "unpad_0", f"unpad_{group}_longest", "unpad_1"], f"unpad_{group}_{name}")
+            self._sources(f"unpad_{group}_is_token", f"unpad_{group}_sources")
+            self._square(group)
+
+    def _sources(self, is_token: str, name: str) -> None:
+        """Row and place in it of each token, in the order of the list."""
+        self._add("NonZero", [is_token], f"{name}_found")
+        self._add("Transpose", [f"{name}_found"], name, perm=[1, 0])
+
+    def _square(self, group: str) -> None:
+        """The mask with an axis for queries, for which the operator does not broadcast it."""
+        self._add("Unsqueeze", [f"unpad_{group}_kept", "unpad_axes"], f"unpad_{group}_keys")
+        self._add("Shape", [f"unpad_{group}_kept"], f"unpad_{group}_shape")
+        self._add("Gather", [f"unpad_{group}_shape", "unpad_1"], f"unpad_{group}_length", axis=0)
+        self._constant("unpad_both", [1, 1])
+        sizes = ["unpad_both", f"unpad_{group}_length", "unpad_1"]
+        self._add("Concat", sizes, f"unpad_{group}_size", axis=0)
+        self._add("Expand", [f"unpad_{group}_keys", f"unpad_{group}_size"], f"unpad_{group}_mask")
 
     def _attend(self, node: Any) -> None:
         """One product for queries, keys and values of the tokens, then attention over rows.
@@ -132,6 +177,8 @@ class _Unpadding:
         output = node.output[0]
         weights, bias = (numpy_helper.to_array(self._values[name]) for name in node.input[1:3])
         width = weights.shape[1] // 3
+        heads, scale = attribute(node, "num_heads"), attribute(node, "scale")
+        given = {"q_num_heads": heads, "kv_num_heads": heads, **({"scale": scale} if scale else {})}
         tokens = self._as_tokens(node.input[0])
         users = self._users.get(output, [])
         if users and all(self._picks_first(user) for user in users):
@@ -139,35 +186,40 @@ class _Unpadding:
             query = self._project(first, f"{output}_unpadded_q", weights[:, :width], bias[:width])
             queries = self._add("Unsqueeze", [query, "unpad_1"], f"{output}_unpadded_queries")
             projected = self._project(tokens, f"{output}_unpadded_kv", weights[:, width:], bias[width:])
-            inputs = [queries, *self._split(projected, width, 2), "unpad_mask_first"]
-        else:
-            projected = self._project(tokens, f"{output}_unpadded_qkv", weights, bias)
-            inputs = [*self._split(projected, width, 3), "unpad_mask"]
-            self._rows.add(output)
-        heads, scale = attribute(node, "num_heads"), attribute(node, "scale")
-        given = {"scale": scale} if scale else {}
-        self._add("Attention", inputs, output, q_num_heads=heads, kv_num_heads=heads, **given)
+            parts = self._split(projected, width, 2, "unpad_places")
+            self._add("Attention", [queries, *parts, "unpad_mask"], output, **given)
+            return
+        projected = self._project(tokens, f"{output}_unpadded_qkv", weights, bias)
+        groups = []
+        for group in ("short", "long"):
+            parts = self._split(projected, width, 3, f"unpad_{group}_places")
+            rows = self._add("Attention", [*parts, f"unpad_{group}_mask"], f"{output}_{group}", **given)
+            groups.append(self._add("GatherND", [rows, f"unpad_{group}_sources"], f"{output}_{group}_tokens"))
+        self._tokens[output] = self._add("Concat", groups, f"{output}_unpadded", axis=0)
+        self._rows.add(output)
 
     def _project(self, tokens: str, name: str, weights: NDArray[Any], bias: NDArray[Any]) -> str:
         self._constant(f"{name}_weight", weights)
         self._constant(f"{name}_bias", bias)
         return self._add("Gemm", [tokens, f"{name}_weight", f"{name}_bias"], name)
 
-    def _split(self, projected: str, width: int, n_parts: int) -> list[str]:
+    def _split(self, projected: str, width: int, n_parts: int, places: str) -> list[str]:
         """The parts of each token's vector as rows: a view with a part a line, of which each takes its own."""
         size = f"unpad_width_{width}"
         self._constant(size, [-1, width])
-        lines = self._add("Reshape", [projected, size], f"{projected}_lines")
-        parts = range(n_parts)
-        return [self._add("Gather", [lines, self._position(n_parts, i)], f"{projected}_{i}", axis=0) for i in parts]
+        lines = f"{projected}_lines"
+        if lines not in self._present:
+            self._add("Reshape", [projected, size], lines)
+        lined = [self._line(places, n_parts, part) for part in range(n_parts)]
+        return [self._add("Gather", [lines, line], f"{projected}_{line}", axis=0) for line in lined]
 
-    def _position(self, n_parts: int, part: int) -> str:
-        """Places of one part where each token has `n_parts` lines."""
-        name = f"unpad_places_{part}_of_{n_parts}"
+    def _line(self, places: str, n_parts: int, part: int) -> str:
+        """The lines of one part where each token has `n_parts`."""
+        name = f"{places}_{part}_of_{n_parts}"
         if name not in self._present:
             self._constant(f"unpad_{n_parts}", [n_parts])
             self._constant(f"unpad_{part}", [part])
-            self._add("Mul", ["unpad_places", f"unpad_{n_parts}"], f"{name}_start")
+            self._add("Mul", [places, f"unpad_{n_parts}"], f"{name}_start")
             self._add("Add", [f"{name}_start", f"unpad_{part}"], name)
         return name
 

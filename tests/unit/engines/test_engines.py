@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bert_handler import Predictor
-from bert_handler.artifact import CHECKSUMS, unpack
+from bert_handler.artifact import CHECKSUMS, Artifact, unpack
 from bert_handler.errors import ConfigError
+from bert_handler.exported import Exported
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from tests.zoo import ENCODERS
@@ -18,6 +19,7 @@ pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
+UNPADDED = {"distilbert", "electra", "roberta", "xlm-roberta"}
 TEXTS = ["The film was good.", "Where do I live? I live in a house by the river, not far from the old bridge.", "Yes"]
 CASES = {
     "sequence_classification": ("sequence_classification", TEXTS, "logits"),
@@ -59,6 +61,8 @@ def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
 @pytest.mark.parametrize("architecture", sorted(set(ENCODERS) - {"bert"}))
 def test_architectures_export(tmp_path, zoo, architecture):
     archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine="onnx")
+    artifact = Artifact.open(archive)
+    assert Exported.read(artifact.directory).unpadded == (architecture in UNPADDED)
     found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
     for left, right in zip(found, expected):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
