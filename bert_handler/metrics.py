@@ -156,7 +156,7 @@ def _counters(models: Mapping[str, Any]) -> Iterator[Any]:
         "instances": CounterMetricFamily("bert_handler_instances", "Texts or records answered.", labels=["model"]),
         "truncations": CounterMetricFamily("bert_handler_truncations", "Instances that were cut.", labels=["model"]),
         "tokens": CounterMetricFamily("bert_handler_tokens", "Tokens computed, without padding.", labels=["model"]),
-        "padding_tokens": CounterMetricFamily("bert_handler_padding_tokens", "Padding computed.", labels=["model"]),
+        "padding_tokens": CounterMetricFamily("bert_handler_padding_tokens", "Padding of batches.", labels=["model"]),
     }
     for name, model in models.items():
         for status, count in list(model.metrics.requests.items()):

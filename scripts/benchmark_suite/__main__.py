@@ -48,9 +48,6 @@ def main() -> int:
         report.write_growth(results, args.output)
         return 0
     engines = [name for name in ENGINES if name in archives]
-    for _ in range(args.rounds):
-        for name in engines if not args.quick else ["onnx"]:
-            results["offline"].setdefault(name, []).append(_offline(archives[name], name, texts, args.seconds / 4))
     names = chosen or (
         ["kserve onnx", "kserve pipeline"]
         if args.quick
@@ -69,6 +66,8 @@ def main() -> int:
         for server in servers:
             load.run(server.url, bodies, 8, 1 if args.quick else 3)
         for _ in range(args.rounds):
+            for name in engines if not args.quick else ["onnx"]:
+                results["offline"].setdefault(name, []).append(_offline(archives[name], name, texts, args.seconds / 4))
             for clients in args.clients.split(","):
                 for server in servers:
                     found = _measured(server, bodies, int(clients), args.seconds)
