@@ -256,7 +256,7 @@ class Scheduler:
         _deliver(late, [DeadlineError("the deadline passed before the model was free")] * len(late))
         if live:
             self._forward(live, threads)
-            self._measure(len(live), time.monotonic() - now)
+            self._measure(len(live) * self._cores / threads, time.monotonic() - now)
 
     def _forward(self, entries: Sequence[_Entry], threads: int) -> None:
         try:
@@ -276,8 +276,9 @@ class Scheduler:
             return
         _deliver(entries, outputs)
 
-    def _measure(self, n_rows: int, seconds: float) -> None:
-        rate = n_rows / max(seconds, 1e-6) * len(self._workers)
+    def _measure(self, n_rows: float, seconds: float) -> None:
+        """Learn the rate from a forward; n_rows: had all cores computed its like."""
+        rate = n_rows / max(seconds, 1e-6)
         self._rows_per_s = rate if not self._rows_per_s else 0.9 * self._rows_per_s + 0.1 * rate
 
     def _retry_after_s(self, waiting: int) -> int:

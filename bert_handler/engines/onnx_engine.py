@@ -74,7 +74,10 @@ class OnnxEngine(Engine):
 
 
 def session(path: Path, threads: int) -> Any:
-    """Load a graph for a number of threads, which sleep where there is nothing to do."""
+    """Load a graph for a number of threads, which sleep where there is nothing to do.
+
+    Raises ConfigError where this version of ONNX Runtime does not know all of its operators.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -84,6 +87,12 @@ def session(path: Path, threads: int) -> Any:
     options.enable_mem_pattern = False
     # It puts back what the archive's graph has spelled out, for it is slower.
     disabled = ["SkipLayerNormFusion"]
-    return onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+        )
+    except Exception as exc:  # onnxruntime's own errors share no other base
+        raise ConfigError(
+            f"onnxruntime {onnxruntime.__version__} cannot load {path.name}: {exc}; "
+            "install the version that the archive was made with, or archive the model again with this one"
+        ) from exc

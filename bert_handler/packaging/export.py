@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bert_handler.engines.base import Batch
 from bert_handler.engines.torch_engine import Graph
 from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.exported import weights_file
 
 try:
     import onnx
@@ -218,7 +219,7 @@ def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
 def save(model: Any, path: Path) -> None:
     """Write a graph and, beside it, one file with its weights; the same model gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = path.with_name(f"{path.name}.data")
+    weights = weights_file(path)
     weights.unlink(missing_ok=True)
     onnx.save(
         model,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
+from onnx.defs import onnx_opset_version
 
 MASK = "attention_mask"
 OPSET = 23
@@ -27,12 +28,12 @@ TOKEN_WISE = {
 
 
 def unpad(model: Any) -> Any:
-    """The same graph without padding; None where not all of its attention is fused.
+    """The same graph without padding; None where not all of its attention is fused, or onnx is older than OPSET.
 
     model: a fused graph whose padding is at the right, nodes in topological order.
     """
     attentions = [node for node in model.graph.node if _is_plain_attention(node, model.graph)]
-    if not attentions or any(node.op_type == "Softmax" for node in model.graph.node):
+    if not attentions or onnx_opset_version() < OPSET or any(node.op_type == "Softmax" for node in model.graph.node):
         return None
     unpadded = version_converter.convert_version(model, OPSET)
     _Unpadding(unpadded.graph).run()

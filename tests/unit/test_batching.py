@@ -99,6 +99,13 @@ def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():
     assert [isinstance(outcome, InternalError) for outcome in outcomes] == [False, False, True, False]
 
 
+def test_a_forward_on_all_cores_counts_once():
+    scheduler = Scheduler(lambda rows, threads: time.sleep(0.05) or [{}] * len(rows), LIMITS, cores=4)
+    scheduler.submit([row()]).result(10)
+    scheduler.close()
+    assert 10 < scheduler._rows_per_s <= 20
+
+
 def test_a_full_queue_says_when_to_come_again(scheduler, forwards):
     forwards.gate.clear()
     scheduler.submit([row()])

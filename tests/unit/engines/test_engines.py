@@ -169,6 +169,18 @@ def test_wrong_wishes_say_what_to_change(tmp_path, zoo, options, message):
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
 
 
+def test_a_graph_of_a_newer_onnx_runtime_says_what_to_do(tmp_path):
+    from onnx import helper
+
+    from bert_handler.engines.onnx_engine import session
+
+    graph = helper.make_graph([helper.make_node("FromTheFuture", ["x"], ["y"])], "g", [], [])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(ConfigError, match=r"cannot load model\.onnx: .* archive the model again"):
+        session(path, 1)
+
+
 def test_generation_says_that_it_needs_torch(tmp_path, zoo):
     with pytest.raises(ConfigError, match="text_generation runs on the torch engine only"):
         build(zoo("gpt2", "generation"), "model", "1.0", tmp_path, engine="onnx")
