@@ -26,14 +26,12 @@ try:
     from onnx import TensorProto
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
-from bert_handler.packaging.unpad import attribute, unpad
+from bert_handler.packaging.unpad import FUSED_TOKEN_WISE, attribute, unpad
 from bert_handler.schema import IntArray
 
 logger = logging.getLogger(__name__)
 
 OPSET = 17
-ROW_WISE = ("MatMul", "Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization", "SkipLayerNormalization")
-"""Operators that compute every token on its own."""
 INLINE_BYTES = 1024
 """Larger weights lie in a file beside the graph, which is memory-mapped."""
 
@@ -207,7 +205,7 @@ def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
                 name in wanted
                 and name not in region
                 and name not in ends
-                and node.op_type in ROW_WISE
+                and node.op_type in FUSED_TOKEN_WISE
                 and set(users.get(name, ())) <= inside
                 and (node.op_type != "MatMul" or node.input[1] in constants)
             ):

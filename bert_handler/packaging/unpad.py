@@ -20,11 +20,10 @@ MASK = "attention_mask"
 OPSET = 23
 """The first that has attention as an operator; ONNX Runtime's is faster than its older own."""
 
-TOKEN_WISE = {
-    *("Add", "Sub", "Mul", "Div", "Pow", "Relu", "Tanh", "Erf", "Sigmoid", "Sqrt"),
-    *("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "LayerNormalization", "SkipLayerNormalization", "MatMul"),
-}
-"""Operators that compute every token on its own, where their other operands are constants along the tokens."""
+FUSED_TOKEN_WISE = {"MatMul", "Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization"}
+"""Operators of a fused encoder that compute every token on its own."""
+TOKEN_WISE = FUSED_TOKEN_WISE | {"Sub", "Mul", "Div", "Pow", "Relu", "Tanh", "Erf", "Sigmoid", "Sqrt", "QuickGelu"}
+"""Those that do so where their other operands are the same for every token."""
 
 
 def unpad(model: Any) -> Any:
@@ -32,8 +31,8 @@ def unpad(model: Any) -> Any:
 
     model: a fused graph whose padding is at the right, nodes in topological order.
     """
-    attentions = [node for node in model.graph.node if _is_plain_attention(node, model.graph)]
-    if not attentions or onnx_opset_version() < OPSET or any(node.op_type == "Softmax" for node in model.graph.node):
+    unfused = any(node.op_type == "Softmax" for node in model.graph.node)
+    if unfused or not _plain_attentions(model.graph) or onnx_opset_version() < OPSET:
         return None
     unpadded = version_converter.convert_version(model, OPSET)
     _Unpadding(unpadded.graph).run()
@@ -45,14 +44,19 @@ def attribute(node: Any, name: str, default: Any = None) -> Any:
     return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
-def _is_plain_attention(node: Any, graph: Any) -> bool:
-    """Whether a node is self-attention over all tokens that the model's mask keeps, and no others."""
-    if node.op_type != "Attention" or node.domain != "com.microsoft" or any(node.input[4:]):
-        return False
-    masks = {item.output[0] for item in graph.node if item.op_type == "Cast" and item.input[0] == MASK}
+def _plain_attentions(graph: Any) -> dict[str, Any]:
+    """Self-attention over all tokens that the model's mask keeps, and no others: nodes by their output."""
+    masks = {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] == MASK}
     constants = {item.name for item in graph.initializer}
-    plain = not any(attribute(node, name) for name in ("unidirectional", "qkv_hidden_sizes", "do_rotary"))
-    return plain and node.input[3] in masks and set(node.input[1:3]) <= constants
+    return {
+        node.output[0]: node
+        for node in graph.node
+        if (node.op_type, node.domain) == ("Attention", "com.microsoft")
+        and node.input[3] in masks
+        and not any(node.input[4:])
+        and set(node.input[1:3]) <= constants
+        and not any(attribute(node, name) for name in ("unidirectional", "qkv_hidden_sizes", "do_rotary"))
+    }
 
 
 class _Unpadding:
@@ -69,7 +73,8 @@ class _Unpadding:
             if node.op_type == "Constant":
                 self._values[node.output[0]] = attribute(node, "value")
         self._tokens: dict[str, str] = {}
-        self._rows: set[str] = {node.input[0] for node in graph.node if _is_plain_attention(node, graph)}
+        self._attentions = _plain_attentions(graph)
+        self._rows: set[str] = {node.input[0] for node in self._attentions.values()}
         self._present = {item.name for item in graph.input} | set(self._values)
 
     def run(self) -> None:
@@ -79,10 +84,9 @@ class _Unpadding:
         for node in nodes:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
-        plain = [_is_plain_attention(node, self._graph) for node in nodes]
         self._index()
-        for node, is_attention in zip(nodes, plain):
-            if is_attention:
+        for node in nodes:
+            if node.output[0] in self._attentions:
                 self._attend(node)
             elif self._is_token_wise(node):
                 self._compute_tokens(node)
