@@ -259,7 +259,7 @@ class Predictor:
         """Have every shape compiled that a batch can have, where the engine has few of them."""
         example = self.task.encode([self.task.parse(self.task.sample, self.config.parameters)])[0]
         assert isinstance(example, EncodedExample)
-        longest = self.config.max_length or self.task.model.tokenizer.spec.max_length or self.limits.max_batch_tokens
+        longest = self.task.model.max_length or self.limits.max_batch_tokens
         warm_up(self.scheduler, example.rows[0], self.limits, longest, self.engine.shape)
 
     def close(self) -> None:
