@@ -29,7 +29,8 @@ from bert_handler.tasks.base import (
     Task,
     mean_over_windows,
 )
-from bert_handler.tokenization import Text, Truncation
+from bert_handler.tokenization import Text
+from bert_handler.truncation import Truncation
 
 MAX_LABELS = 256
 

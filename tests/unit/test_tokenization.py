@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import Tokens
-from bert_handler.tokenization import (
-    MAX_WINDOWS,
-    Encoded,
-    TextTokenizer,
-    TokenizerSpec,
-    Truncation,
-    convert,
-    strided_windows,
-    truncated_window,
-)
+from bert_handler.tokenization import Encoded, TextTokenizer
+from bert_handler.tokenizer_conversion import convert
+from bert_handler.tokenizer_spec import TokenizerSpec
+from bert_handler.truncation import MAX_WINDOWS, Truncation, strided_windows, truncated_window
 from tests.zoo import CORPUS, ENCODERS
 
 SCRIPTS = st.sampled_from(
@@ -59,7 +53,7 @@ def tokenizer_of(zoo):
             directory = zoo(architecture, "embedding")
             model_config = json.loads((directory / "config.json").read_text())
             made[architecture] = (
-                convert(directory, model_config, None),
+                TextTokenizer(*convert(directory, model_config, None)),
                 transformers.AutoTokenizer.from_pretrained(directory),
             )
         return made[architecture]
@@ -307,5 +301,5 @@ def test_a_slow_tokenizer_is_refused(tmp_path):
 def test_do_lower_case_overrides_the_tokenizers_own(do_lower_case, tokens, zoo):
     directory = zoo("bert", "embedding")
     model_config = json.loads((directory / "config.json").read_text())
-    found = convert(directory, model_config, do_lower_case).backend.encode("BERLIN", add_special_tokens=False).tokens
+    found = convert(directory, model_config, do_lower_case)[0].encode("BERLIN", add_special_tokens=False).tokens
     assert found == tokens if tokens else found != ["berlin"]
