@@ -22,7 +22,10 @@ LEARNED_A_TEXT = 4
 """A text of many new words, a list of numbers for instance, is not worth to be learned."""
 
 _BY_TEMPLATE = (processors.TemplateProcessing, processors.BertProcessing, processors.RobertaProcessing)
-_WORD = re.compile(r"[A-Za-z0-9]+|[^ \t\n\rA-Za-z0-9]")
+_LETTERS = "A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff"
+_WORD = re.compile(f"[{_LETTERS}]+|[^ \t\n\r{_LETTERS}]")
+_WESTERN = re.compile(f"[\x00-\x7f{_LETTERS}\u2010-\u2027]*")
+"""ASCII, the letters of Latin-1, dashes and curly quotes: none of these changes by what stands beside it."""
 
 
 class Known(NamedTuple):
@@ -44,7 +47,7 @@ class _Template(NamedTuple):
 
 
 class WordCache:
-    """The words of ASCII texts, by which nearly all of English goes; other texts are left to the tokenizer.
+    """The words of Western European texts; others are left to the tokenizer.
 
     marks: characters by which an added token may be in a text, which no word then tells.
     """
@@ -58,7 +61,7 @@ class WordCache:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> WordCache | None:
-        """The cache of a tokenizer; None for one that does not treat each word of an ASCII text on its own."""
+        """The cache of a tokenizer; None for one that does not treat each word on its own."""
         of_bert = (
             isinstance(tokenizer.model, models.WordPiece)
             and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
@@ -87,11 +90,11 @@ class WordCache:
         return len(self._ids)
 
     def _split(self, text: str | tuple[str, str]) -> list[list[str]]:
-        """The words of a text, or of each of two; nothing where one of them is not ASCII."""
+        """The words of a text, or of each of two; nothing where one of them has other characters."""
         if not isinstance(text, str):
             first, second = map(self._split, text)
             return first + second if first and second else []
-        if not text.isascii():
+        if not text.isascii() and not _WESTERN.fullmatch(text):
             return []
         return [_WORD.findall(text.lower() if self._lowercase else text)]
 
