@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,39 +49,55 @@ def main() -> int:
         results["growth"] = growth.measure(archives["onnx"], bodies, args.output, args.seconds)
         report.write_growth(results, args.output)
         return 0
-    engines = [name for name in ENGINES if name in archives]
-    names = chosen or (
-        ["kserve onnx", "kserve pipeline"]
-        if args.quick
-        else [
-            *(f"kserve {name}" for name in engines),
-            *(f"torchserve {name}" for name in engines),
-            "torchserve padded",
-            "kserve pipeline",
-            *(f"bulk {name}" for name in engines if name != "torch"),
-        ]
-    )
-    bulk = [name.partition(" ")[2] for name in names if name.startswith("bulk ")]
+    names = chosen or _contenders([name for name in ENGINES if name in archives], quick=args.quick)
+    bulk = [_engine(name) for name in names if name.startswith("bulk ")]
     names = [name for name in names if not name.startswith("bulk ")]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(name, archives, args.output)) for name in names]
         for server in servers:
             load.run(server.url, bodies, 8, 1 if args.quick else 3)
         for _ in range(args.rounds):
-            for name in engines if not args.quick else ["onnx"]:
-                results["offline"].setdefault(name, []).append(_offline(archives[name], name, texts, args.seconds / 4))
-            for clients in args.clients.split(","):
-                for server in servers:
-                    found = _measured(server, bodies, int(clients), args.seconds)
-                    results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
+            _round(results, servers, archives, (texts, bodies), args)
         results["servers"] = {server.name: _server(server, archives) for server in servers}
     for name, figures in results["servers"].items():
-        engine = name.partition(" ")[2]
-        if name.startswith("kserve ") and engine in archives:
+        if name.startswith("kserve ") and _engine(name) in archives:
             figures.update(_starts(name, archives, args.output, args.rounds))
-    results["bulk"] = {name: _bulk(archives[name], name, texts, args.output) for name in bulk}
+    results["bulk"] = {name: _bulk_rounds(archives[name], name, texts, args) for name in bulk}
     report.write(results, args.output)
     return 0
+
+
+def _contenders(engines: Sequence[str], *, quick: bool) -> list[str]:
+    """What is measured where nothing is chosen."""
+    if quick:
+        return ["kserve onnx", "kserve pipeline"]
+    own = [f"{host} {name}" for host in ("kserve", "torchserve") for name in engines]
+    return [*own, "torchserve padded", "kserve pipeline", *(f"bulk {name}" for name in engines if name != "torch")]
+
+
+def _engine(server: str) -> str:
+    """What a server's name says behind its host."""
+    return server.partition(" ")[2]
+
+
+def _round(
+    results: dict[str, Any],
+    servers: Sequence[Contender],
+    archives: Mapping[str, Path],
+    corpus: tuple[Path, Path],
+    args: argparse.Namespace,
+) -> None:
+    """Measure all once: the limit of an engine, and right behind it the servers that are held against it."""
+    texts, bodies = corpus
+    for engine in dict.fromkeys(_engine(server.name) for server in servers):
+        if engine in ENGINES:
+            found = _offline(archives[engine], engine, texts, args.seconds)
+            results["offline"].setdefault(engine, []).append(found)
+        for clients in args.clients.split(","):
+            for server in servers:
+                if _engine(server.name) == engine:
+                    found = _measured(server, bodies, int(clients), args.seconds)
+                    results["load"].setdefault(server.name, {}).setdefault(clients, []).append(found)
 
 
 def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def _server(server: Contender, archives: dict[str, Path]) -> dict[str, float]:
 
 def _starts(name: str, archives: dict[str, Path], work: Path, rounds: int) -> dict[str, float]:
     """Seconds until a server is ready and until a bare start is, in turn: the first in a run reads cold files."""
-    engine, ready, bare = name.partition(" ")[2], [], []
+    engine, ready, bare = _engine(name), [], []
     for _ in range(rounds):
         with running(name, archives, work) as server:
             ready.append(server.ready_s)
@@ -142,6 +159,15 @@ def _offline(archive: Path, name: str, texts: Path, seconds: float) -> dict[str,
     line = next(line for line in output.splitlines() if line.startswith("RESULT "))
     figures: dict[str, float] = json.loads(line[len("RESULT ") :])
     return figures
+
+
+def _bulk_rounds(archive: Path, name: str, texts: Path, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Rates of bulk scoring, and the engine's limits right before each."""
+    found: dict[str, list[dict[str, float]]] = {"rates": [], "limits": []}
+    for _ in range(args.rounds):
+        found["limits"].append(_offline(archive, name, texts, args.seconds))
+        found["rates"].append({"rate": _bulk(archive, name, texts, args.output)})
+    return found
 
 
 def _bulk(archive: Path, name: str, texts: Path, work: Path) -> float:

@@ -1,4 +1,4 @@
-"""What was measured, as a table, JSON, plots, and the ratios that must be reached."""
+"""What was measured, as tables, JSON and plots."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bert_handler import jsonio
 from bert_handler.cpu import cpu_budget
+from scripts.benchmark_suite.aims import aims
 
 GROWTH = {
     "tokens": "one client, by tokens of the text",
@@ -44,82 +45,11 @@ def median(rounds: list[dict[str, Any]], key: str) -> float:
     return statistics.median(item[key] for item in rounds if key in item)
 
 
-def ratios(results: dict[str, Any]) -> list[tuple[str, float, str, bool]]:
-    """The issue's ratios that this run can tell: what, value, bound, whether it is reached."""
-    load, offline = results["load"], results["offline"]
-    rows: list[tuple[str, float | None, float, bool]] = []
-
-    def rate(name: str, clients: str = "32") -> float | None:
-        return median(load[name][clients], "rate") if clients in load.get(name, {}) else None
-
-    def divided(left: float | None, right: float | None) -> float | None:
-        return left / right if left and right else None
-
-    def limit(name: str) -> float | None:
-        return median(offline[name], "rate") if name in offline else None
-
-    fp32 = [name for name in ("torch", "onnx", "openvino") if rate(f"kserve {name}")]
-    best = max(fp32, key=lambda name: limit(name) or 0)
-    hosted = [name for name in offline if rate(f"torchserve {name}")]
-    padded = rate("torchserve padded")
-    rows.append(
-        (f"KServe host, 32 clients, {best} / its limit", divided(rate(f"kserve {best}"), limit(best)), 0.90, True)
-    )
-    rows.append(
-        ("KServe host, 32 clients, int8 / its limit", divided(rate("kserve onnx int8"), limit("onnx int8")), 0.85, True)
-    )
-    rows.append(
-        (f"KServe host, 32 clients, {best} / padded row by row", divided(rate(f"kserve {best}"), padded), 7, True)
-    )
-    rows.append(
-        ("KServe host, 32 clients, int8 / padded row by row", divided(rate("kserve onnx int8"), padded), 10, True)
-    )
-    for name in hosted:
-        rows.append(
-            (
-                f"TorchServe host, 32 clients, {name} / its limit",
-                divided(rate(f"torchserve {name}"), limit(name)),
-                0.70,
-                True,
-            )
-        )
-    for name in (*fp32, *(["onnx int8"] if "onnx int8" in offline else [])):
-        lone, many = load[f"kserve {name}"].get("1"), load[f"kserve {name}"].get("32")
-        if lone:
-            rows.append(
-                (
-                    f"KServe host, one client, p50 / bare {name}",
-                    median(lone, "p50") / median(offline[name], "p50"),
-                    1.25,
-                    False,
-                )
-            )
-        if many:
-            rows.append(
-                (f"KServe host, 32 clients, {name}, p99 / p50", median(many, "p99") / median(many, "p50"), 3, False)
-            )
-        if lone and "1" in load.get(f"torchserve {name}", {}):
-            more = median(load[f"torchserve {name}"]["1"], "p50") - median(lone, "p50")
-            rows.append((f"TorchServe host over KServe host, one client, {name}, ms", more, 8, False))
-    for name, value in results.get("bulk", {}).items():
-        rows.append((f"bulk, {name} / its limit", divided(value, limit(name)), 0.95, True))
-    for name, figures in results["servers"].items():
-        if name.startswith("kserve ") and "allowed_mb" in figures:
-            rows.append((f"{name}, memory / allowed", figures["memory_mb"] / figures["allowed_mb"], 1.0, False))
-        if "bare_start_s" in figures:
-            rows.append((f"{name}, start / bare start", figures["ready_s"] / figures["bare_start_s"], 1.5, False))
-    return [
-        (what, value, f">= {bound:g}" if least else f"<= {bound:g}", value >= bound if least else value <= bound)
-        for what, value, bound, least in rows
-        if value is not None
-    ]
-
-
 def write(results: dict[str, Any], output: Path) -> None:
     """Print the tables; write results.json and the plots."""
     console = Console()
-    found = ratios(results)
-    results["ratios"] = [dict(zip(("what", "value", "bound", "reached"), row)) for row in found]
+    found = aims(results)
+    results["ratios"] = [{**aim._asdict(), "reached": aim.reached} for aim in found]
     (output / "results.json").write_bytes(jsonio.dumps(results))
     columns = ("contender", "clients", "req/s", "p50 ms", "p90 ms", "p99 ms", "padding", "errors")
     table = Table(*columns, title=results["machine"]["cpu"])
@@ -130,11 +60,14 @@ def write(results: dict[str, Any], output: Path) -> None:
             table.add_row(name, clients, *figures, str(sum(item["errors"] for item in rounds)))
     for name, rounds in results["offline"].items():
         table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", *[""] * 4)
+    for name, measured in results["bulk"].items():
+        table.add_row(f"bulk {name}", "", f"{median(measured['rates'], 'rate'):.1f}", *[""] * 5)
     console.print(table)
-    aims = Table("must reach", "measured", "bound", "", title="ratios in this run")
-    for what, value, bound, reached in found:
-        aims.add_row(what, f"{value:.2f}", bound, "[green]pass[/green]" if reached else "[red]falls short[/red]")
-    console.print(aims)
+    table = Table("must reach", "measured", "bound", "", title="ratios in this run")
+    for aim in found:
+        verdict = "[green]pass[/green]" if aim.reached else "[red]falls short[/red]"
+        table.add_row(aim.what, f"{aim.value:.2f}", aim.stated, verdict)
+    console.print(table)
     plot(results, output)
 
 
