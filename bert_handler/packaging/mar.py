@@ -30,8 +30,7 @@ from bert_handler.loading import load_task
 from bert_handler.schema import Instance
 from bert_handler.signing import sign
 from bert_handler.tasks.base import Task
-from bert_handler.tokenization import TOKENIZER
-from bert_handler.tokenizer_spec import TOKENIZER_SPEC
+from bert_handler.tokenization import TOKENIZER, TOKENIZER_SPEC
 
 if TYPE_CHECKING:
     from bert_handler.packaging.engine_choice import Measured

@@ -20,8 +20,7 @@ from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import has_nan
-from bert_handler.tokenization import Encoded, Text, TextTokenizer
-from bert_handler.truncation import Truncation
+from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
 if TYPE_CHECKING:
     from bert_handler.engines.base import Batch, Engine

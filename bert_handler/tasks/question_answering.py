@@ -15,8 +15,7 @@ from bert_handler.parameters import Parameter
 from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import softmax
 from bert_handler.tasks.base import TRUNCATIONS, EncodedExample, Example, RowOutputs, Task
-from bert_handler.tokenization import Encoded, Text
-from bert_handler.truncation import Truncation
+from bert_handler.tokenization import Encoded, Text, Truncation
 
 
 class QuestionAnswering(Task):

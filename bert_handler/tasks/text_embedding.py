@@ -17,8 +17,7 @@ from bert_handler.errors import ConfigError, InvalidRequestError, UnservableErro
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Prediction
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
-from bert_handler.tokenization import Text, TextTokenizer
-from bert_handler.truncation import Truncation
+from bert_handler.tokenization import Text, TextTokenizer, Truncation
 
 POOLINGS = ("mean", "cls", "max")
 HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")

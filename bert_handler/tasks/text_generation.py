@@ -15,8 +15,7 @@ from bert_handler.generation import Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Row
 from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
-from bert_handler.tokenization import Encoded
-from bert_handler.truncation import Truncation
+from bert_handler.tokenization import Encoded, Truncation
 
 if TYPE_CHECKING:
     from bert_handler.engines.base import Batch, Engine

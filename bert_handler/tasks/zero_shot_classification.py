@@ -29,8 +29,7 @@ from bert_handler.tasks.base import (
     Task,
     mean_over_windows,
 )
-from bert_handler.tokenization import Text
-from bert_handler.truncation import Truncation
+from bert_handler.tokenization import Text, Truncation
 
 MAX_LABELS = 256
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import Tokens
 from bert_handler.tokenization import Encoded, TextTokenizer
-from bert_handler.tokenizer_conversion import convert
-from bert_handler.tokenizer_spec import TokenizerSpec
-from bert_handler.truncation import MAX_WINDOWS, Truncation, strided_windows, truncated_window
+from bert_handler.tokenization.conversion import convert
+from bert_handler.tokenization.spec import TokenizerSpec
+from bert_handler.tokenization.truncation import MAX_WINDOWS, Truncation, strided_windows, truncated_window
 from tests.zoo import CORPUS, ENCODERS
 
 SCRIPTS = st.sampled_from(

@@ -20,7 +20,7 @@ from bert_handler.protocols import PROTOCOLS, V2_REST
 from bert_handler.protocols.tensors import DATATYPES, from_bytes, to_bytes
 from bert_handler.protocols.v2_grpc import CONTENTS, request_body, response_fields
 from bert_handler.tasks import TASKS
-from bert_handler.tokenizer_spec import TOKENIZER_SPEC, TokenizerSpec
+from bert_handler.tokenization.spec import TOKENIZER_SPEC, TokenizerSpec
 
 CORPUS = sorted(path for path in Path(__file__).parents[2].glob("fuzz/corpus/tensors/*") if path.stat().st_size)
 FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.tokenizer_spec import TokenizerSpec
+from bert_handler.tokenization.spec import TokenizerSpec
 
 # Position embeddings of these start after the padding index, so two of them are never used.
 _OFFSET_POSITIONS = {

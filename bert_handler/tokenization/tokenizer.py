@@ -16,10 +16,10 @@ import tokenizers
 
 from bert_handler.errors import InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import IntArray, Tokens
-from bert_handler.tokenizer_conversion import convert
-from bert_handler.tokenizer_spec import TOKENIZER_SPEC, TokenizerSpec
-from bert_handler.truncation import Truncation, strided_windows, truncated_window
-from bert_handler.word_cache import WordCache
+from bert_handler.tokenization.conversion import convert
+from bert_handler.tokenization.spec import TOKENIZER_SPEC, TokenizerSpec
+from bert_handler.tokenization.truncation import Truncation, strided_windows, truncated_window
+from bert_handler.tokenization.word_cache import WordCache
 
 TOKENIZER = "tokenizer.json"
 
