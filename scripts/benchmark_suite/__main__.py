@@ -101,10 +101,15 @@ def _round(
 
 
 def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> dict[str, Any]:
-    """The figures of one load, and `padding`: its share of the batches' tokens; unpadded graphs skip most of it."""
-    before = server.tokens()
+    """The figures of one load, and some of the server.
+
+    padding: its share of the batches' tokens; unpadded graphs skip most of it.
+    main_thread_ms: CPU a request; of a KServe host that is the event loop.
+    """
+    before, began_s = server.tokens(), server.main_thread_s()
     found = load.run(server.url, bodies, clients, seconds)
     after = server.tokens()
+    found["main_thread_ms"] = 1000 * (server.main_thread_s() - began_s) / max(1, found["requests"])
     if before is not None and after is not None and after[0] > before[0]:
         tokens, padding = after[0] - before[0], after[1] - before[1]
         found["padding"] = padding / (tokens + padding)

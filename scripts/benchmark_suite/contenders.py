@@ -48,6 +48,11 @@ class Contender:
         # TorchServe names a metric as it is reported, and knows none before the first.
         return tuple(samples.get(f"bert_handler_{name}_total", 0.0) for name in ("tokens", "padding_tokens"))
 
+    def main_thread_s(self) -> float:
+        """CPU seconds of the process's first thread."""
+        threads = psutil.Process(self.process).threads()
+        return next(part.user_time + part.system_time for part in threads if part.id == self.process)
+
     def memory_mb(self) -> float:
         """Proportional set size of the process and its children: a shared page counts once."""
         root = psutil.Process(self.process)

@@ -1,19 +1,24 @@
-"""An engine without a server: its limit on sorted batches, and a lone text's latency.  Prints JSON."""
+"""An engine without a server: its limit on sorted batches, the scheduler's own, a lone text's latency.  Prints JSON."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 from bert_handler import Predictor
+from bert_handler.batching import Ticket
 from bert_handler.engines.base import Batch, collate
 from bert_handler.schema import Row
 
 BUDGETS = (256, 512, 1024)
+QUEUE = 32
 
 
 def limit(archive: str, engine: str, texts: list[str], seconds: float) -> dict[str, float]:
@@ -24,9 +29,10 @@ def limit(archive: str, engine: str, texts: list[str], seconds: float) -> dict[s
     predictor = Predictor.load(archive, engine=engine, device="cpu")
     base = predictor.config.parameters
     encoded = predictor.task.encode([predictor.task.parse(text, base) for text in texts])
-    rows = sorted((row for item in encoded for row in item.rows), key=lambda row: row.length)  # type: ignore[union-attr]
+    rows = [row for item in encoded for row in item.rows]  # type: ignore[union-attr]
+    ordered = sorted(rows, key=lambda row: row.length)
     cores = predictor.cpu.cores
-    batches = [_batches(rows, budget) for budget in BUDGETS]
+    batches = [_batches(ordered, budget) for budget in BUDGETS]
     ways = [(index, *way) for index in range(len(BUDGETS)) for way in {(1, cores), (cores, 1)}]
 
     def rate(way: tuple[int, int, int], seconds: float) -> float:
@@ -34,14 +40,37 @@ def limit(archive: str, engine: str, texts: list[str], seconds: float) -> dict[s
         return _rate(predictor, batches[index], len(rows), workers, threads, seconds)
 
     best = max(ways, key=lambda way: rate(way, seconds / len(ways)))
-    measured = rate(best, seconds)
+    measured, queued = rate(best, seconds), _queued(predictor, rows, seconds)
     latencies = []
     for text in texts[:100]:
         started = time.perf_counter()
         row = predictor.task.encode([predictor.task.parse(text, base)])[0].rows[0]  # type: ignore[union-attr]
         predictor.engine.forward(collate([row], {}), cores)
         latencies.append(1000 * (time.perf_counter() - started))
-    return {"rate": measured, "p50": statistics.median(latencies)}
+    return {"rate": measured, "queued": queued, "p50": statistics.median(latencies)}
+
+
+def _queued(predictor: Predictor, rows: list[Row], seconds: float) -> float:
+    """Sequences a second of the scheduler, where each of `QUEUE` clients has its next text at once."""
+    texts, done, idle = cycle(rows), list[int](), threading.Semaphore(0)
+    end = time.perf_counter() + seconds
+
+    def ask(n: int) -> None:
+        tickets = [Ticket([next(texts)], None, Future(), answered) for _ in range(n)]
+        predictor.scheduler.enqueue(tickets)
+
+    def answered(tickets: Sequence[Ticket]) -> None:
+        done.append(len(tickets))
+        if time.perf_counter() < end:
+            ask(len(tickets))
+        else:
+            idle.release(len(tickets))
+
+    started = time.perf_counter()
+    ask(QUEUE)
+    for _ in range(QUEUE):
+        idle.acquire()
+    return sum(done) / (time.perf_counter() - started)
 
 
 def _batches(rows: list[Row], budget: int) -> list[Batch]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from bert_handler import jsonio
 from bert_handler.cpu import cpu_budget
 from scripts.benchmark_suite.aims import aims
+from scripts.benchmark_suite.offline import QUEUE
 
 GROWTH = {
     "tokens": "one client, by tokens of the text",
@@ -51,17 +52,19 @@ def write(results: dict[str, Any], output: Path) -> None:
     found = aims(results)
     results["ratios"] = [{**aim._asdict(), "reached": aim.reached} for aim in found]
     (output / "results.json").write_bytes(jsonio.dumps(results))
-    columns = ("contender", "clients", "req/s", "p50 ms", "p90 ms", "p99 ms", "padding", "errors")
+    columns = ("contender", "clients", "req/s", "p50 ms", "p90 ms", "p99 ms", "main thread ms", "padding", "errors")
     table = Table(*columns, title=results["machine"]["cpu"])
     for name, by_clients in results["load"].items():
         for clients, rounds in by_clients.items():
             figures = [f"{median(rounds, key):.1f}" for key in ("rate", *PERCENTILES)]
+            figures.append(f"{median(rounds, 'main_thread_ms'):.2f}")
             figures.append(f"{median(rounds, 'padding'):.0%}" if any("padding" in item for item in rounds) else "")
             table.add_row(name, clients, *figures, str(sum(item["errors"] for item in rounds)))
     for name, rounds in results["offline"].items():
-        table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", *[""] * 4)
+        table.add_row(f"offline {name}", "", f"{median(rounds, 'rate'):.1f}", f"{median(rounds, 'p50'):.1f}", *[""] * 5)
+        table.add_row(f"scheduler, {name}", str(QUEUE), f"{median(rounds, 'queued'):.1f}", *[""] * 6)
     for name, measured in results["bulk"].items():
-        table.add_row(f"bulk {name}", "", f"{median(measured['rates'], 'rate'):.1f}", *[""] * 5)
+        table.add_row(f"bulk {name}", "", f"{median(measured['rates'], 'rate'):.1f}", *[""] * 6)
     console.print(table)
     table = Table("must reach", "measured", "bound", "", title="ratios in this run")
     for aim in found:
