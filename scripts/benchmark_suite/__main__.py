@@ -58,10 +58,11 @@ def main() -> int:
             load.run(server.url, bodies, 8, 1 if args.quick else 3)
         for _ in range(args.rounds):
             _round(results, servers, archives, (texts, bodies), args)
-        results["servers"] = {server.name: _server(server, archives) for server in servers}
-    for name, figures in results["servers"].items():
-        if name.startswith("kserve ") and _engine(name) in archives:
-            figures.update(_starts(name, archives, args.output, args.rounds))
+    results["servers"] = {
+        name: _alone(name, archives, bodies, args)
+        for name in names
+        if name.startswith("kserve ") and _engine(name) in archives
+    }
     results["bulk"] = {name: _bulk_rounds(archives[name], name, texts, args) for name in bulk}
     report.write(results, args.output)
     return 0
@@ -116,22 +117,25 @@ def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> 
     return found
 
 
-def _server(server: Contender, archives: dict[str, Path]) -> dict[str, float]:
-    figures = {"ready_s": server.ready_s, "memory_mb": server.memory_mb()}
-    host, _, what = server.name.partition(" ")
-    if host == "kserve" and what in archives:
-        figures["allowed_mb"] = _weights_mb(archives[what], what) + ALLOWED_MB.get(what, 250)
-    return figures
+def _alone(name: str, archives: dict[str, Path], bodies: Path, args: argparse.Namespace) -> dict[str, float]:
+    """What a server takes with no other beside it, that it could share libraries with: seconds and MB.
 
-
-def _starts(name: str, archives: dict[str, Path], work: Path, rounds: int) -> dict[str, float]:
-    """Seconds until a server is ready and until a bare start is, in turn: the first in a run reads cold files."""
-    engine, ready, bare = _engine(name), [], []
-    for _ in range(rounds):
-        with running(name, archives, work) as server:
+    Its starts and bare ones are measured in turn: the first in a run reads cold files.
+    """
+    engine, ready, bare, memory = _engine(name), [], [], []
+    for _ in range(args.rounds):
+        with running(name, archives, args.output) as server:
             ready.append(server.ready_s)
+            for clients in (1, 32):
+                load.run(server.url, bodies, clients, args.seconds)
+            memory.append(server.memory_mb())
         bare.append(_bare_start(archives[engine], ENGINES[engine]))
-    return {"ready_s": statistics.median(ready), "bare_start_s": statistics.median(bare)}
+    return {
+        "ready_s": statistics.median(ready),
+        "bare_start_s": statistics.median(bare),
+        "memory_mb": statistics.median(memory),
+        "allowed_mb": _weights_mb(archives[engine], engine) + ALLOWED_MB.get(engine, 250),
+    }
 
 
 def _bare_start(archive: Path, engine: str) -> float:
