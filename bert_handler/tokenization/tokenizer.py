@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 import tokenizers
@@ -47,24 +47,21 @@ class Encoded(NamedTuple):
         return {name: values[kept] for name, values in self.full.items()}
 
 
-_PLACES = np.arange(4096)
-_ONES = np.ones(4096, dtype=np.int64)
-_ZEROS = np.zeros(4096, dtype=np.int64)
-for _array in (_PLACES, _ONES, _ZEROS):
-    _array.flags.writeable = False
+class _Shared:
+    """Arrays that differ in their length alone: those of most texts are views of one, which nothing can write to."""
+
+    def __init__(self, make: Callable[[int], IntArray]) -> None:
+        self._make = make
+        self._kept = make(4096)
+        self._kept.flags.writeable = False
+
+    def __call__(self, n: int) -> IntArray:
+        return self._kept[:n] if n <= len(self._kept) else self._make(n)
 
 
-def _places(n: int) -> IntArray:
-    """0 to n - 1.  Most texts are never cut: theirs are views of one array, which nothing can write to."""
-    return _PLACES[:n] if n <= len(_PLACES) else np.arange(n)
-
-
-def _ones(n: int) -> IntArray:
-    return _ONES[:n] if n <= len(_ONES) else np.ones(n, dtype=np.int64)
-
-
-def _zeros(n: int) -> IntArray:
-    return _ZEROS[:n] if n <= len(_ZEROS) else np.zeros(n, dtype=np.int64)
+_places = _Shared(np.arange)
+_ones = _Shared(lambda n: np.ones(n, dtype=np.int64))
+_zeros = _Shared(lambda n: np.zeros(n, dtype=np.int64))
 
 
 class TextTokenizer:
@@ -97,7 +94,7 @@ class TextTokenizer:
     def encode(
         self, texts: Sequence[Text], truncations: Sequence[Truncation], *, offsets: bool = False
     ) -> list[Encoded | RequestTooLargeError]:
-        """Tokenize all texts in one call and cut or window what is too long.
+        """Tokenize all texts in one call, and their new words in one, and cut or window what is too long.
 
         offsets: whether character offsets are needed; without them the call is faster.
         An error takes the place of a text that may not be cut.

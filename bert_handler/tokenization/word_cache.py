@@ -1,7 +1,7 @@
 """Token ids of words that were tokenized before, for the tokenizers of BERT.
 
-WordPiece looks at one word at a time, and few words of a text are new: looking them up takes an eighth
-of what it takes to follow each character from the text to its token, which only offsets need.
+WordPiece looks at one word at a time, and few words of a text are new: looking them up is sooner done
+than to follow each character from the text to its token, which only offsets need.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ MAX_WORDS = 32768
 """Beyond these all are forgotten: about 8 MB."""
 MAX_CHARACTERS = 64
 """Of a word that is kept."""
+MAX_TEXT = 8192
+"""Characters of a text.  The tokenizer reads longer ones without the interpreter's lock, and most are cut."""
 LEARNED_A_TEXT = 4
 """A text of many new words, a list of numbers for instance, is not worth to be learned."""
 
@@ -79,8 +81,8 @@ class WordCache:
         """What is known of each text or pair; None for what the tokenizer has to read itself."""
         split = [self._split(text) for text in texts]
         found = [self._found(words) for words in split]
-        if None in found:
-            left = [words for words, item in zip(split, found) if item is None]
+        left = [words for words, item in zip(split, found) if words and item is None]
+        if left:
             self._learn({word for words in left for part in words for word in part}, LEARNED_A_TEXT * len(left))
             found = [self._found(words) if item is None else item for words, item in zip(split, found)]
         return found
@@ -90,11 +92,11 @@ class WordCache:
         return len(self._ids)
 
     def _split(self, text: str | tuple[str, str]) -> list[list[str]]:
-        """The words of a text, or of each of two; nothing where one of them has other characters."""
+        """The words of a text, or of each of two; nothing where one is long or has other characters."""
         if not isinstance(text, str):
             first, second = map(self._split, text)
             return first + second if first and second else []
-        if not text.isascii() and not _WESTERN.fullmatch(text):
+        if len(text) > MAX_TEXT or not (text.isascii() or _WESTERN.fullmatch(text)):
             return []
         return [_WORD.findall(text.lower() if self._lowercase else text)]
 
@@ -119,6 +121,8 @@ class WordCache:
     def _learn(self, words: Iterable[str], at_most: int) -> None:
         unknown = (word for word in words if word not in self._ids and self._stands_alone(word))
         new = list(islice(unknown, min(at_most, MAX_WORDS)))
+        if not new:
+            return
         if len(self._ids) + len(new) > MAX_WORDS:
             self._ids.clear()
         encodings = self._tokenizer.encode_batch(new, add_special_tokens=False)

@@ -145,6 +145,29 @@ def test_it_forgets_rather_than_grows(rust, monkeypatch):
         assert len(cache) <= 8
 
 
+def test_new_words_of_all_texts_are_one_call_and_known_ones_none(rust):
+    tokenizer = rust("bert")
+    cache = WordCache.of(tokenizer)
+    calls = []
+
+    class Recording:
+        def encode_batch(self, texts, **options):
+            calls.append(sorted(texts))
+            return tokenizer.encode_batch(texts, **options)
+
+    cache._tokenizer = Recording()
+    for _ in range(2):
+        assert check(cache, tokenizer, ["the film", "a dog", "the dog", "\u6771"]) == [True, True, True, False]
+    check(cache, tokenizer, ["\u6771\u4eac", "[the]", "the film"])
+    assert calls == [["a", "dog", "film", "the"]], "nothing is asked for where nothing can be learned"
+
+
+def test_a_long_text_is_left_to_the_tokenizer(rust):
+    cache = WordCache.of(rust("bert"))
+    cache.encode(["the"])
+    assert [item is None for item in cache.encode(["the " * 2048, "the " * 2049])] == [False, True]
+
+
 def test_threads_share_it(rust, monkeypatch):
     monkeypatch.setattr(word_cache, "MAX_WORDS", 64)
     tokenizer = rust("bert")
