@@ -39,8 +39,9 @@ def test_requests_together_are_one_tokenizer_call_and_one_copy_a_micro_batch(pre
     tokenizer, engine = predictor.task.model.tokenizer, predictor.engine
     engine.transfer = transfer = RecordingTransfer(torch.device("cpu"))
     calls, forwards = [], []
-    encode, forward = tokenizer.encode, engine.forward
-    monkeypatch.setattr(tokenizer, "encode", lambda *a, **k: calls.append(len(a[0])) or encode(*a, **k))
+    encode, forward = tokenizer._encode_fast, engine.forward
+    monkeypatch.setattr(tokenizer, "_words", None)
+    monkeypatch.setattr(tokenizer, "_encode_fast", lambda *a, **k: calls.append(len(a[0])) or encode(*a, **k))
     monkeypatch.setattr(engine, "forward", lambda batch, threads: forwards.append(batch) or forward(batch, threads))
     responses = predictor.respond([Request(["the cat sat"] * 5), Request(["a dog ran away from the house"] * 7)])
     assert [len(response.predictions) for response in responses] == [5, 7]
