@@ -40,12 +40,9 @@ def paired(left: Rounds, right: Rounds, key: str = "rate") -> float:
 
 def aims(results: dict[str, Any]) -> list[Aim]:
     """Those that this run can tell."""
-    limits = results["offline"]
-    best = max((name for name in FP32 if name in limits), key=lambda name: limits[name][0]["rate"], default="")
-    own = [*FP32, INT8]
     return [
-        *_throughput(results, best),
-        *(aim for name in own for aim in _latency(results, name)),
+        *_throughput(results),
+        *(aim for name in (*FP32, INT8) for aim in _latency(results, name)),
         *(
             Aim(f"bulk, {name} / its limit", paired(found["rates"], found["limits"]), 0.95)
             for name, found in results["bulk"].items()
@@ -59,8 +56,10 @@ def _load(results: dict[str, Any], server: str, clients: str = "32") -> Rounds:
     return found
 
 
-def _throughput(results: dict[str, Any], best: str) -> Iterator[Aim]:
+def _throughput(results: dict[str, Any]) -> Iterator[Aim]:
     limits, padded = results["offline"], _load(results, "torchserve padded")
+    served = [name for name in FP32 if _load(results, f"kserve {name}")]
+    best = max(served, key=lambda name: statistics.median(item["rate"] for item in limits[name]), default="")
     for name, of_limit, of_padded in ((best, 0.90, 7), (INT8, 0.85, 10)):
         own = _load(results, f"kserve {name}")
         if own:

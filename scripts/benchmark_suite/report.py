@@ -23,6 +23,8 @@ GROWTH = {
     "models": "32 clients, by models in one server",
     "cpus": "32 clients, by CPU quota",
 }
+WIDTH = 120
+"""Columns of a table that cuts no name short."""
 PERCENTILES = ("p50", "p90", "p99")
 PACKAGES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "kserve", "torchserve", "numpy")
 
@@ -48,7 +50,7 @@ def median(rounds: list[dict[str, Any]], key: str) -> float:
 
 def write(results: dict[str, Any], output: Path) -> None:
     """Print the tables; write results.json and the plots."""
-    console = Console()
+    console = Console(width=max(Console().width, WIDTH))
     found = aims(results)
     results["ratios"] = [{**aim._asdict(), "reached": aim.reached} for aim in found]
     (output / "results.json").write_bytes(jsonio.dumps(results))
