@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Callable, Union
+from functools import lru_cache
+from typing import Any, Callable, Union, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,11 +23,14 @@ from starlette.routing import Route
 from bert_handler.errors import (
     InternalError,
     NoRouteError,
+    NotReadyError,
     RequestError,
     RequestTooLargeError,
     SlowBodyError,
+    UnauthorizedError,
     WrongMethodError,
 )
+from bert_handler.guard import Guard
 from bert_handler.metrics import log_request
 from bert_handler.protocols import error_reply
 from bert_handler.schema import Reply
@@ -36,6 +40,12 @@ logger = logging.getLogger(__name__)
 BODY_TIMEOUT_S = 60
 WATCH_AFTER_S = 0.25
 """Most bodies and answers are there sooner than it pays to look after their client."""
+HARDENING = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Headers of every answer."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -173,7 +183,8 @@ async def write(reply: Reply, send: Send) -> None:
     """Send a whole answer."""
     headers = [
         (b"content-type", reply.content_type.encode("latin-1")),
-        (b"content-length", str(len(reply.body)).encode("latin-1")),
+        (b"content-length", b"%d" % len(reply.body)),
+        *HARDENING,
     ]
     for name, value in reply.headers.items():
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
@@ -181,23 +192,65 @@ async def write(reply: Reply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-class Application:
-    """The ASGI application of some routes, which answers in the contract's form whatever is asked of it."""
+def _hardened(send: Send) -> Send:
+    def hardened(message: MutableMapping[str, Any]) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            present = {name.lower() for name, _ in headers}
+            message["headers"] = headers + [pair for pair in HARDENING if pair[0] not in present]
+        return send(message)
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    return hardened
+
+
+class Application:
+    """The ASGI application of some routes behind a guard, which answers in the contract's form whatever is asked."""
+
+    def __init__(self, routes: Sequence[Route], guard: Guard | None = None) -> None:
+        self._guard = guard or Guard()
         self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Answering)]
+        # As many paths as are remembered at once have clients that ask for the same few.
+        self._found = lru_cache(maxsize=256)(self._find)
         self._all = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})
         self._all.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            for route in self._direct:
-                found = route.path_regex.match(scope["path"])
-                if found:
-                    scope["path_params"] = found.groupdict()
-                    await route.app(scope, receive, send)
-                    return
-        await self._all(scope, receive, send)
+        if scope["type"] != "http":
+            await self._all(scope, receive, send)
+            return
+        guard, method, path = self._guard, scope["method"], scope["path"]
+        try:
+            guard.admit_http(method, path, scope["headers"])
+        except RequestError as exc:
+            await write(_refusal(exc), send)
+            return
+        guard.n_active += 1
+        try:
+            found = self._found(path) if method == "POST" else None
+            if found is None:
+                await self._all(scope, receive, _hardened(send))
+            else:
+                app, scope["path_params"] = found
+                await app(scope, receive, send)
+        finally:
+            guard.n_active -= 1
+
+    def _find(self, path: str) -> tuple[Answering, Mapping[str, str]] | None:
+        for route in self._direct:
+            match = route.path_regex.match(path)
+            if match:
+                return cast(Answering, route.app), match.groupdict()
+        return None
+
+
+def _refusal(error: RequestError) -> Reply:
+    """The answer to what the guard does not admit."""
+    reply = error_reply(error)
+    if isinstance(error, UnauthorizedError):
+        return reply._replace(headers={"WWW-Authenticate": "Bearer"})
+    if isinstance(error, NotReadyError):
+        return reply._replace(headers={"Retry-After": "1", "Connection": "close"})
+    return reply
 
 
 async def _unrouted(request: Request, exc: Exception) -> Response:

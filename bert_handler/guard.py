@@ -1,16 +1,14 @@
-"""What stands before every route of the KServe host: tokens, draining, management, response headers."""
+"""What stands before every route of the KServe host: tokens, draining, management."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from bert_handler.errors import ConfigError, ForbiddenError, NotReadyError, RequestError, UnauthorizedError
-from bert_handler.protocols import error_reply
+from bert_handler.errors import ConfigError, ForbiddenError, NotReadyError, UnauthorizedError
 
 TOKENS_VARIABLE = "BERT_HANDLER_TOKENS"
 MIN_TOKEN_LENGTH = 16
@@ -20,15 +18,6 @@ OPEN_PATHS = re.compile(
 """Probes of a kubelet carry no token; they say nothing but whether a model is ready. Nor does a browser
 that opens the playground: its files are the same everywhere, and what they call is guarded."""
 MANAGEMENT_PATH = "/v2/repository/"
-HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Tokens:
@@ -83,50 +72,10 @@ class Guard:
         if self.draining:
             raise NotReadyError("the server is stopping; try again")
 
-
-class GuardMiddleware:
-    """The guard as ASGI middleware."""
-
-    def __init__(self, app: Any, guard: Guard) -> None:
-        self._app = app
-        self._guard = guard
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"}
-        probe = scope["method"] in ("GET", "HEAD") and OPEN_PATHS.fullmatch(path) is not None
-        try:
-            self._guard.admit(headers.get(b"authorization"), probe=probe, management=path.startswith(MANAGEMENT_PATH))
-        except RequestError as exc:
-            await _refuse(exc, _hardened(send))
-            return
-        self._guard.n_active += 1
-        try:
-            await self._app(scope, receive, _hardened(send))
-        finally:
-            self._guard.n_active -= 1
-
-
-def _hardened(send: Send) -> Send:
-    def hardened(message: MutableMapping[str, Any]) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            present = {name.lower() for name, _ in headers}
-            message["headers"] = headers + [pair for pair in HEADERS if pair[0] not in present]
-        return send(message)
-
-    return hardened
-
-
-async def _refuse(error: RequestError, send: Send) -> None:
-    reply = error_reply(error)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(reply.body)).encode())]
-    if isinstance(error, UnauthorizedError):
-        headers.append((b"www-authenticate", b"Bearer"))
-    if isinstance(error, NotReadyError):
-        headers += [(b"retry-after", b"1"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    def admit_http(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The same for a request on HTTP.  headers have lower-case names."""
+        authorization, probe = None, False
+        if self._tokens is not None:
+            authorization = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
+            probe = method in ("GET", "HEAD") and OPEN_PATHS.fullmatch(path) is not None
+        self.admit(authorization, probe=probe, management=path.startswith(MANAGEMENT_PATH))

@@ -23,7 +23,7 @@ from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.deferred import deferred
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
-from bert_handler.guard import Guard, GuardMiddleware
+from bert_handler.guard import Guard
 from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
 from bert_handler.one_write import OneWriteProtocol
 from bert_handler.playground import playground_routes
@@ -79,37 +79,38 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         return self.predictor.info()
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
-        """Answer one body, count it, and log its id."""
-        started = time.perf_counter()
-        reply = await self._reply(body, headers, protocol)
-        record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
-        return reply
+        """Answer one body, count it, and log its id.
 
-    async def _reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
-        """The forward runs on the scheduler's threads, never on the event loop."""
+        The forward runs on the scheduler's threads, never on the event loop.
+        """
+        started = time.perf_counter()
         small = len(body) <= LOOP_BYTES
         if small:
             call = serving.decode(body, headers, protocol)
         else:
             call = await asyncio.to_thread(serving.decode, body, headers, protocol)
-        if call.explain is not None:
-            return await self._explained(call)
-        if call.request is None:
-            return serving.encode(self.predictor, Answer(call))
         try:
-            return serving.encode(self.predictor, await self._arrivals.answer(call, small=small))
+            if call.request is not None:
+                answer = await self._arrivals.answer(call, small=small)
+            elif call.explain is not None:
+                answer = await self._explained(call)
+            else:
+                answer = Answer(call)
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
+        reply = serving.encode(self.predictor, answer)
+        record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
+        return reply
 
-    async def _explained(self, call: serving.Call) -> Reply:
+    async def _explained(self, call: serving.Call) -> Answer:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
         assert call.explain is not None
         try:
             response = await asyncio.wrap_future(self.predictor.explainer.submit(call.explain))
         except RequestError as exc:
-            return serving.encode(self.predictor, serving.refused(call, exc))
-        return serving.encode(self.predictor, Answer(call, response))
+            return serving.refused(call, exc)
+        return Answer(call, response)
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it."""
@@ -275,7 +276,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         config.proxy_headers = self._access_log
         config.http = OneWriteProtocol
         # Not the SDK's: its routes refuse what clients send, and its middlewares cost half a millisecond.
-        config.app = GuardMiddleware(Application(self._routes), self.guard)
+        config.app = Application(self._routes, self.guard)
         self._drain_on_signals(self._rest_server._server)
         rpc = None
         if self._own_grpc_port is not None:
