@@ -97,7 +97,7 @@ class Explainer:
     def timed(self, request: Request) -> Request:
         """The request with the model's default deadline where it has none of its own."""
         timeout_s = self._predictor.config.request_timeout_s
-        return request if request.deadline else replace(request, deadline=time.monotonic() + timeout_s)
+        return request if request.deadline else request._replace(deadline=time.monotonic() + timeout_s)
 
     def _measured(self, request: Request, started: float) -> Response:
         begun = time.monotonic()

@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             return serving.explained(self.predictor, answer.call)
         if answer.call.stream is None:
             return answer
-        return Answer(replace(self._streamed(answer.call.stream, index), trace=answer.call.trace))
+        return Answer(self._streamed(answer.call.stream, index)._replace(trace=answer.call.trace))
 
     def _streamed(self, request: Request, index: int) -> Call:
         """Send all events but the last as intermediate responses; the last one is the row's answer."""

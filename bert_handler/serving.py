@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bert_handler import jsonio, tracing
 from bert_handler.deadlines import PARAMETER, deadline_of, expired
@@ -28,8 +28,7 @@ EXPLAIN_HEADER = "explain"
 """TorchServe's own mark, `True`, of a request on its route for explanations; every host here sets it."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One decoded body: the request and the protocol that its answer is written in, or its error.
 
     reply: set where the host has the answer already.
@@ -47,8 +46,7 @@ class Call:
     trace: Trace = UNTRACED
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A call with its response, None where the call was refused."""
 
     call: Call
@@ -80,8 +78,8 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
 
 def _traced(call: Call, trace: Trace) -> Call:
     requests = {name: getattr(call, name) for name in ("request", "stream", "explain")}
-    marked = {name: replace(item, trace=trace) for name, item in requests.items() if item is not None}
-    return replace(call, trace=trace, **marked)
+    marked = {name: item._replace(trace=trace) for name, item in requests.items() if item is not None}
+    return call._replace(trace=trace, **marked)
 
 
 def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
@@ -111,9 +109,9 @@ def _check_form(body: Body, headers: Mapping[str, str]) -> None:
 def _timed(request: Request, headers: Mapping[str, str]) -> Request:
     deadline = deadline_of(headers, request.parameters)
     if PARAMETER not in request.parameters:
-        return request if deadline is None else replace(request, deadline=deadline)
+        return request if deadline is None else request._replace(deadline=deadline)
     others = {name: value for name, value in request.parameters.items() if name != PARAMETER}
-    return replace(request, deadline=deadline, parameters=others)
+    return request._replace(deadline=deadline, parameters=others)
 
 
 def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
@@ -140,7 +138,7 @@ def in_time(call: Call, response: Response, deadline: float | None) -> Answer:
 
 def refused(call: Call, error: RequestError) -> Answer:
     """The refusal of a call that was decoded."""
-    return Answer(replace(call, error=error))
+    return Answer(call._replace(error=error))
 
 
 def explained(predictor: Predictor, call: Call) -> Answer:

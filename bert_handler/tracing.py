@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,7 @@ class _Recorded(Trace):
 
     def queued(self, rows: Sequence[Row]) -> Sequence[Row]:
         self._queued_ns.append(time.time_ns())
-        return [replace(row, trace=self) for row in rows]
+        return [row._replace(trace=self) for row in rows]
 
     def forwarded(self, started_ns: int, n_rows: int, n_batch_rows: int) -> None:
         # Forwards side by side may both be the first: a pop is atomic.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +59,7 @@ def _sized(row: Row, length: int) -> Row:
     inputs = {name: np.resize(values, length) for name, values in row.inputs.items()}
     for name, values in row.inputs.items():
         inputs[name][-1] = values[-1]
-    return replace(row, inputs=inputs, length=length)
+    return row._replace(inputs=inputs, length=length)
 
 
 def _compute(scheduler: Scheduler, rows: Sequence[Row]) -> None:

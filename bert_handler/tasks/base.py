@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +68,7 @@ class Model:
         return min(limits) if limits else None
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One checked instance: its fields, or what the client tokenized itself, and its parameters."""
 
     fields: Mapping[str, Any]
@@ -77,8 +76,7 @@ class Example:
     tokens: Tokens | None = None
 
 
-@dataclass(frozen=True)
-class EncodedExample:
+class EncodedExample(NamedTuple):
     """One instance ready for the engine: its sequences, and the rows of all their windows."""
 
     example: Example

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -217,7 +217,7 @@ class TextGeneration(Task):
         stream.put(self._prompt(encoded))
         row = encoded.rows[0]
         key = self._key(encoded.example, 0, stream)
-        return replace(encoded, rows=[replace(row, key=key)])
+        return encoded._replace(rows=[row._replace(key=key)])
 
     def _key(self, example: Example, length: int, stream: TextStream | None = None) -> Key:
         decoding = self.decoding(example.parameters)

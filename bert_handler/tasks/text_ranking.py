@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -64,7 +63,7 @@ class TextRanking(Task):
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         example = super().parse(instance, base)
         documents = documents_of(example.fields["documents"])
-        return replace(example, fields={**example.fields, "documents": documents})
+        return example._replace(fields={**example.fields, "documents": documents})
 
     def check_field(self, name: str, value: Any) -> None:
         if name == "query":
