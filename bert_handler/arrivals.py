@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Union
 
 from bert_handler import serving
+from bert_handler.alarms import alarms
 from bert_handler.errors import DeadlineError, InternalError, RequestError
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Request, Response
@@ -42,11 +43,11 @@ class Arrivals:
         small: it is tokenized on the loop.  A caller that is cancelled takes its rows out of the queue.
         """
         assert call.request is not None
-        self._loop = loop = asyncio.get_running_loop()
-        waiter: Waiter = loop.create_future()
-        now = time.monotonic()
-        deadline = call.request.deadline or now + self._predictor.config.request_timeout_s
-        timer = loop.call_later(max(0.0, deadline - now), _give_up, waiter)
+        own = alarms()
+        self._loop = own.loop
+        waiter: Waiter = own.loop.create_future()
+        deadline = call.request.deadline or time.monotonic() + self._predictor.config.request_timeout_s
+        alarm = own.set(deadline, _give_up, waiter)
         try:
             if small:
                 self._arrive(call.request, waiter)
@@ -54,7 +55,7 @@ class Arrivals:
                 await asyncio.to_thread(self._begin, [(call.request, waiter)])
             response = await waiter
         finally:
-            timer.cancel()
+            own.clear(alarm)
             waiter.cancel()
         if isinstance(response, RequestError):
             return serving.refused(call, response)

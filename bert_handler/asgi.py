@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from bert_handler.alarms import alarms
 from bert_handler.errors import (
     InternalError,
     NoRouteError,
@@ -106,10 +107,10 @@ class Watch:
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Watch:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(self._loop)
-        self._began = self._loop.time()
-        self._timer = self._loop.call_later(WATCH_AFTER_S, self._look)
+        self._alarms = alarms()
+        self._task = asyncio.current_task(self._alarms.loop)
+        self._began = time.monotonic()
+        self._alarm = self._alarms.set(self._began + WATCH_AFTER_S, self._look)
         return self
 
     def received(self) -> None:
@@ -117,7 +118,7 @@ class Watch:
         self._has_body = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
+        self._alarms.clear(self._alarm)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._reason is not None and kind is asyncio.CancelledError:
@@ -126,10 +127,10 @@ class Watch:
     def _look(self) -> None:
         if self._has_body:
             self._watcher = asyncio.ensure_future(self._watch())
-        elif self._loop.time() - self._began >= BODY_TIMEOUT_S:
+        elif (now := time.monotonic()) - self._began >= BODY_TIMEOUT_S:
             self._end(SlowBodyError(f"the body did not arrive within {BODY_TIMEOUT_S} s"))
         else:
-            self._timer = self._loop.call_later(WATCH_AFTER_S, self._look)
+            self._alarm = self._alarms.set(now + WATCH_AFTER_S, self._look)
 
     async def _watch(self) -> None:
         try:

@@ -152,18 +152,21 @@ class TextTokenizer:
         return Encoded(inputs, [np.arange(length)], length)
 
     def _whole(
-        self, ids: Sequence[int], type_ids: Sequence[int] | None, encoding: tokenizers.Encoding | None = None
+        self,
+        ids: IntArray | Sequence[int],
+        type_ids: IntArray | Sequence[int] | None,
+        encoding: tokenizers.Encoding | None = None,
     ) -> Encoded:
         """A text that need not be cut.  type_ids: None where all are 0."""
         length = len(ids)
         arrays = {}
         for name in self.spec.input_names:
             if name == "input_ids":
-                arrays[name] = np.array(ids, dtype=np.int64)
+                arrays[name] = np.asarray(ids, dtype=np.int64)
             elif name == "attention_mask":
                 arrays[name] = _ones(length)
             elif name == "token_type_ids":
-                arrays[name] = _zeros(length) if type_ids is None else np.array(type_ids, dtype=np.int64)
+                arrays[name] = _zeros(length) if type_ids is None else np.asarray(type_ids, dtype=np.int64)
         return Encoded(arrays, [_places(length)], length, encoding=encoding)
 
     def _window(self, encoding: tokenizers.Encoding, rule: Truncation) -> Encoded | RequestTooLargeError:

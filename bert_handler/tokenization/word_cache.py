@@ -12,7 +12,10 @@ from itertools import groupby, islice
 from string import punctuation
 from typing import Any, NamedTuple
 
+import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from bert_handler.schema import IntArray
 
 MAX_WORDS = 32768
 """Beyond these all are forgotten: about 8 MB."""
@@ -31,21 +34,21 @@ _WESTERN = re.compile(f"[\x00-\x7f{_LETTERS}\u2010-\u2027]*")
 
 
 class Known(NamedTuple):
-    """One text, or pair of texts, with its special tokens.  type_ids: None where all are 0."""
+    """One text, or pair of texts, with its special tokens: int64 vectors.  type_ids: None where all are 0."""
 
-    ids: list[int]
-    type_ids: list[int] | None
+    ids: IntArray
+    type_ids: IntArray | None
 
 
 class _Template(NamedTuple):
     """Where special tokens stand around a text, or two.
 
-    parts: runs of (text, type id, ids): the tokens of one text, or special tokens where that is None.
-    typed: whether any type id is not 0.
+    parts: runs of (text, ids): the tokens of one text, or special tokens where that is None.
+    type_ids: of each run; None where all are 0.
     """
 
-    parts: list[tuple[int | None, int, list[int]]]
-    typed: bool
+    parts: list[tuple[int | None, bytes]]
+    type_ids: list[int] | None
 
 
 class WordCache:
@@ -59,7 +62,7 @@ class WordCache:
         self._marks = marks
         self._lowercase: bool = tokenizer.normalizer.lowercase
         self._templates = [_template(tokenizer.encode("a")), _template(tokenizer.encode("a", "b"))]
-        self._ids: dict[str, list[int]] = {}
+        self._ids: dict[str, bytes] = {}
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> WordCache | None:
@@ -103,20 +106,16 @@ class WordCache:
     def _found(self, words: Sequence[Sequence[str]]) -> Known | None:
         if not words:
             return None
-        own = self._ids
         try:
-            texts = [[token for word in part for token in own[word]] for part in words]
+            texts = [b"".join(map(self._ids.__getitem__, part)) for part in words]
         except KeyError:
             return None
         template = self._templates[len(words) - 1]
-        ids: list[int] = []
-        types: list[int] = []
-        for text, type_id, special in template.parts:
-            run = special if text is None else texts[text]
-            ids += run
-            if template.typed:
-                types += [type_id] * len(run)
-        return Known(ids, types if template.typed else None)
+        runs = [special if text is None else texts[text] for text, special in template.parts]
+        ids = np.frombuffer(b"".join(runs), dtype=np.int64)
+        if template.type_ids is None:
+            return Known(ids, None)
+        return Known(ids, np.repeat(template.type_ids, [len(run) // ids.itemsize for run in runs]))
 
     def _learn(self, words: Iterable[str], at_most: int) -> None:
         unknown = (word for word in words if word not in self._ids and self._stands_alone(word))
@@ -126,7 +125,7 @@ class WordCache:
         if len(self._ids) + len(new) > MAX_WORDS:
             self._ids.clear()
         encodings = self._tokenizer.encode_batch(new, add_special_tokens=False)
-        self._ids.update((word, encoding.ids) for word, encoding in zip(new, encodings))
+        self._ids.update((word, _packed(encoding.ids)) for word, encoding in zip(new, encodings))
 
     def _stands_alone(self, word: str) -> bool:
         return len(word) <= MAX_CHARACTERS and word.isprintable() and word not in self._marks
@@ -136,4 +135,11 @@ def _template(encoding: Any) -> _Template:
     """The template by which one word, or two, were encoded."""
     tokens = zip(encoding.sequence_ids, encoding.type_ids, encoding.ids)
     runs = groupby(tokens, key=lambda token: token[:2])
-    return _Template([(*key, [token[2] for token in run]) for key, run in runs], any(encoding.type_ids))
+    found = [(text, type_id, _packed([token[2] for token in run])) for (text, type_id), run in runs]
+    type_ids = [type_id for _, type_id, _ in found]
+    return _Template([(text, ids) for text, _, ids in found], type_ids if any(type_ids) else None)
+
+
+def _packed(ids: Sequence[int]) -> bytes:
+    """Ids as the bytes of an int64 vector: those of a text's words are joined in one step."""
+    return np.array(ids, dtype=np.int64).tobytes()

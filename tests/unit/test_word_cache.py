@@ -43,8 +43,9 @@ def check(cache: WordCache, tokenizer: tokenizers.Tokenizer, texts: list) -> lis
     known = cache.encode(texts)
     for item, expected in zip(known, tokenizer.encode_batch(texts)):
         if item is not None:
-            assert item.ids == expected.ids
-            assert (item.type_ids or [0] * len(item.ids)) == expected.type_ids
+            assert item.ids.tolist() == expected.ids
+            types = [0] * len(item.ids) if item.type_ids is None else item.type_ids.tolist()
+            assert types == expected.type_ids
     return [item is not None for item in known]
 
 
