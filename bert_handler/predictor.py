@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -231,9 +232,8 @@ class Predictor:
     def _finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
         if isinstance(slot, Failure):
             return slot
-        taken = [next(outcomes) for _ in slot.rows]
         rows: list[RowOutputs] = []
-        for outcome in taken:
+        for outcome in list(islice(outcomes, len(slot.rows))):
             if isinstance(outcome, RequestError):
                 return Failure(outcome)
             rows.append(outcome)
@@ -310,8 +310,11 @@ class Predictor:
 
     def _bounded(self, slots: list[Slot]) -> list[Slot]:
         """The instances of one request, all refused where they are too much together."""
-        total = sum(row.length for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows)
-        limit = self.config.max_request_tokens
+        total, limit = 0, self.config.max_request_tokens
+        for slot in slots:
+            if isinstance(slot, EncodedExample):
+                for row in slot.rows:
+                    total += row.length
         if total <= limit:
             return slots
         error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from math import prod
 from typing import Any, NamedTuple, Union
 
@@ -85,7 +86,7 @@ def check_shape(value: Any, field: str) -> tuple[int, ...] | None:
     for size in value:
         if not isinstance(size, int) or isinstance(size, bool):
             raise InvalidRequestError(f"{field}.shape must hold integers, not {describe(size)}")
-    if any(size < -1 for size in value) or sum(size == -1 for size in value) > 1:
+    if min(value, default=0) < -1 or value.count(-1) > 1:
         raise InvalidRequestError(f"{field}.shape {list(value)} must hold sizes from 0, and -1 at most once")
     return tuple(value)
 
@@ -162,16 +163,17 @@ def _flatten(data: Sequence[Any], wanted: set[type], what: str, field: str) -> l
     """
     level: list[Sequence[Any]] = [data]
     for _ in range(MAX_DIMENSIONS):
-        found = {type(item) for items in level for item in items}
+        items = list(chain.from_iterable(level))
+        found = set(map(type, items))
+        if found <= wanted:
+            return items
         if not found & {list, tuple}:
-            if found <= wanted:
-                return [item for items in level for item in items]
-            other = next(item for items in level for item in items if type(item) not in wanted)
+            other = next(item for item in items if type(item) not in wanted)
             raise InvalidRequestError(f"{field}.data must hold {what}, not {describe(other)}")
         if not found <= {list, tuple}:
             raise InvalidRequestError(f"{field}.data is nested unevenly")
-        level = [item for items in level for item in items]
-        if len({len(items) for items in level}) > 1:
+        level = items
+        if len(set(map(len, level))) > 1:
             raise InvalidRequestError(f"{field}.data is nested unevenly")
     raise InvalidRequestError(f"{field}.data has more than {MAX_DIMENSIONS} dimensions")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Callable
 
 import numpy as np
@@ -33,7 +34,7 @@ class SequenceClassification(Task):
         STRIDE,
     )
 
-    @property
+    @cached_property
     def problem_type(self) -> str:
         """single_label_classification, multi_label_classification or regression."""
         stated = self.model.model_config.get("problem_type")
