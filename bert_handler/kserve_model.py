@@ -9,36 +9,31 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
 import prometheus_client
 from starlette.routing import Route
 
-import bert_handler
-from bert_handler import jsonio, serving
+from bert_handler import serving
 from bert_handler.arrivals import Arrivals
 from bert_handler.asgi import Application
-from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.deferred import deferred
 from bert_handler.errors import RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard
+from bert_handler.kserve_grpc import Servicer, grpc_server
 from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
 from bert_handler.one_write import OneWriteProtocol
 from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
-from bert_handler.protocols import V2_REST, Protocol, error_reply
-from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
+from bert_handler.protocols import Protocol
 from bert_handler.repository import Repository
-from bert_handler.routes import DEFAULT_BODY_BYTES, EXTENSIONS, Events, Models, Routes, ServedModel, find
+from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
 
 with deferred("pandas"):
     import kserve
-    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-    from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
     from kserve.protocol.rest.server import metrics_handler
 
 logger = logging.getLogger(__name__)
@@ -49,9 +44,6 @@ MAX_STREAMS = 64
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
 CLIENT_GONE = 499
-CARRIED = {"x-request-id", "traceparent", "tracestate", "baggage"}
-"""gRPC metadata that has the meaning of the HTTP header of that name."""
-GRPC_PROBES = {"ServerLive", "ServerReady", "ModelReady"}
 
 
 class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
@@ -144,86 +136,6 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         self.predictor.close()
 
 
-class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unused-ignore]
-    """The gRPC form of the same routes."""
-
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        states = [await model.healthy() for model in self._models().values()]
-        return pb.ServerReadyResponse(ready=bool(states) and all(states))
-
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.name, request.version, context)
-        return pb.ModelReadyResponse(ready=await model.healthy())
-
-    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerMetadataResponse(name="bert-handler", version=bert_handler.__version__, extensions=EXTENSIONS)
-
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.name, request.version, context)
-        return pb.ModelMetadataResponse(**await model.metadata())
-
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.model_name, request.model_version, context)
-        try:
-            body, headers = request_body(request)
-            headers.update(_timeout(context))
-            headers.update({name: value for name, value in context.invocation_metadata() or () if name in CARRIED})
-            reply = await model.reply(body, headers, V2_REST)
-        except RequestError as exc:
-            reply = error_reply(exc)
-        if reply.status != 200:
-            if "Retry-After" in reply.headers:
-                context.set_trailing_metadata((("retry-after", reply.headers["Retry-After"]),))
-            await _abort(context, reply.status, str(jsonio.loads(reply.body)["error"]))
-        return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
-
-    async def _model(self, name: str, version: str, context: Any) -> ServedModel:
-        try:
-            return await find(self._models(), name, version)
-        except RequestError as exc:
-            return await _abort(context, exc.status, str(exc))
-
-
-def _timeout(context: Any) -> dict[str, str]:
-    left = context.time_remaining()
-    return {} if left is None else {HEADER: str(max(1, min(int(left * 1000), MAX_TIMEOUT_MS)))}
-
-
-async def _abort(context: Any, status: int, message: str) -> NoReturn:
-    try:
-        await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
-    except grpc.aio.InternalError as exc:
-        # The caller has gone in this moment: there is nobody to tell, and nothing to log.
-        raise asyncio.CancelledError from exc
-    raise AssertionError("abort raises")
-
-
-class GuardInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
-    """The guard before every gRPC method."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        metadata = {name: value for name, value in details.invocation_metadata or () if name == "authorization"}
-        try:
-            self._guard.admit(metadata.get("authorization"), probe=details.method.rpartition("/")[2] in GRPC_PROBES)
-        except RequestError as exc:
-            status, message = exc.status, str(exc)
-
-            async def refuse(request: Any, context: Any) -> Any:
-                await _abort(context, status, message)
-
-            return grpc.unary_unary_rpc_method_handler(refuse)
-        return await continuation(details)
-
-
 class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
     """kserve.ModelServer with the package's routes before the SDK's, on one address."""
 
@@ -280,17 +192,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._drain_on_signals(self._rest_server._server)
         rpc = None
         if self._own_grpc_port is not None:
-            rpc = grpc.aio.server(
-                interceptors=[GuardInterceptor(self.guard)],
-                options=[("grpc.max_receive_message_length", self._max_body_bytes)],
-            )
-            pb_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(self.registered_models.get_models), rpc)
-            address = f"{self._host}:{self._own_grpc_port}"
-            if self._tls is None:
-                rpc.add_insecure_port(address)
-            else:
-                certificate, key = (path.read_bytes() for path in self._tls)
-                rpc.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
+            servicer, address = Servicer(self.registered_models.get_models), f"{self._host}:{self._own_grpc_port}"
+            rpc = grpc_server(servicer, address, self.guard, self._max_body_bytes, self._tls)
             await rpc.start()
         await asyncio.gather(*self.servers)
         if rpc is not None:

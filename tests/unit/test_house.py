@@ -26,6 +26,7 @@ LAYERS = (
         "cost",
         "cpu",
         "tokenization",
+        "alarms",
         "deadlines",
         "deferred",
         "memory",
@@ -50,15 +51,15 @@ LAYERS = (
         "metrics",
     }
     | {"guard", "one_write", "openapi", "repository"},
-    {"handler", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
-    {"packaging", "bulk", "bulk_ray"},
+    {"handler", "kserve_grpc", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
+    {"packaging", "bulk", "bulk_formats", "bulk_ray"},
     {"commands", "cli", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 OWNERS = {
     "ts": {"handler"},
-    "kserve": {"kserve_model", "torchserve_proxy"},
+    "kserve": {"kserve_grpc", "kserve_model", "torchserve_proxy"},
     "captum": {"explain", "explanations"},
     # Engines run what packaging has exported and quantized; neither imports the other's half.
     "onnxruntime": {"engines", "packaging"},

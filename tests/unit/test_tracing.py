@@ -102,8 +102,9 @@ def test_every_stage_is_a_span_of_the_callers_trace(exporter, predictor, ask):
 
 def test_grpc_metadata_names_the_callers_trace(exporter, predictor):
     kserve_model = pytest.importorskip("bert_handler.kserve_model")
-    servicer = kserve_model.Servicer(lambda: {"bert": kserve_model.LocalModel("bert", predictor)})
-    request = kserve_model.pb.ModelInferRequest(model_name="bert")
+    kserve_grpc = pytest.importorskip("bert_handler.kserve_grpc")
+    servicer = kserve_grpc.Servicer(lambda: {"bert": kserve_model.LocalModel("bert", predictor)})
+    request = kserve_grpc.pb.ModelInferRequest(model_name="bert")
     tensor = request.inputs.add(name="text", datatype="BYTES", shape=[1])
     tensor.contents.bytes_contents.append(b"good film")
     context = SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: tuple(CALLER.items()))
