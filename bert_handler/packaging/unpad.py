@@ -52,7 +52,7 @@ def _plain_attentions(graph: Any) -> dict[str, Any]:
         node.output[0]: node
         for node in graph.node
         if (node.op_type, node.domain) == ("Attention", "com.microsoft")
-        and node.input[3] in masks
+        and masks.intersection(node.input[3:4])
         and not any(node.input[4:])
         and set(node.input[1:3]) <= constants
         and not any(attribute(node, name) for name in ("unidirectional", "qkv_hidden_sizes", "do_rotary"))

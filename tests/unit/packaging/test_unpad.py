@@ -90,7 +90,14 @@ def test_normalization_is_spelled_out(graph):
     assert kinds.count("LayerNormalization") >= 4
 
 
-def test_a_graph_without_fused_attention_stays_as_it_is():
-    node = onnx.helper.make_node("Softmax", ["x"], ["y"])
+@pytest.mark.parametrize(
+    "node",
+    [
+        onnx.helper.make_node("Softmax", ["x"], ["y"]),
+        onnx.helper.make_node("Attention", ["x", "x", "x"], ["y"], domain="com.microsoft"),
+    ],
+    ids=["none", "without a mask"],
+)
+def test_a_graph_without_attention_of_a_mask_stays_as_it_is(node):
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
     assert unpad(onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:1], values[1:]))) is None
