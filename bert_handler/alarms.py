@@ -51,11 +51,14 @@ class Alarms:
     def _ring(self) -> None:
         self._timer, self._rings_at = None, math.inf
         now = time.monotonic() + EARLY_S
-        for number in [number for number, (when, _, _) in self._set.items() if when <= now]:
-            _, call, args = self._set.pop(number)
-            call(*args)
-        if self._set:
-            self._arm(min(when for when, _, _ in self._set.values()))
+        try:
+            for number in [number for number, (when, _, _) in self._set.items() if when <= now]:
+                if number in self._set:  # one that rang before it may have cleared it
+                    _, call, args = self._set.pop(number)
+                    call(*args)
+        finally:
+            if self._set:
+                self._arm(min(when for when, _, _ in self._set.values()))
 
 
 _of_thread = threading.local()

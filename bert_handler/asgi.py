@@ -210,7 +210,7 @@ class Application:
     def __init__(self, routes: Sequence[Route], guard: Guard | None = None) -> None:
         self._guard = guard or Guard()
         self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Answering)]
-        # As many paths as are remembered at once have clients that ask for the same few.
+        # Clients ask for few paths; what somebody tries out is soon forgotten.
         self._found = lru_cache(maxsize=256)(self._find)
         self._all = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})
         self._all.router.redirect_slashes = False

@@ -71,3 +71,20 @@ def test_a_new_loop_has_its_own() -> None:
         return alarms()
 
     assert asyncio.run(own()) is not asyncio.run(own())
+
+
+def test_neither_a_defect_nor_a_clearing_neighbour_stops_the_others() -> None:
+    async def rung() -> list[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: found.append("defect"))
+        found: list[str] = []
+        own, now = alarms(), time.monotonic()
+        numbers: list[int] = []
+        own.set(now, lambda: own.clear(numbers[0]))
+        numbers.append(own.set(now, found.append, "cleared"))
+        own.set(now, lambda: 1 / 0)
+        own.set(now, found.append, "same time")
+        own.set(now + 0.03, found.append, "later")
+        await asyncio.sleep(0.15)
+        return found
+
+    assert asyncio.run(rung()) == ["defect", "same time", "later"]
