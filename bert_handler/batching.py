@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
+from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
@@ -29,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Row], int], Sequence[Outcome]]
 
-QUIET_S = 0.01
-"""No row may have come for this long before cores are lent."""
+PATIENCE_S = 0.05
+"""Rows that have waited so long for other models' forwards are computed beside them: the system shares the cores.
+
+One model's long generations would otherwise hold up all others."""
 SHARE_BESIDE_OTHERS = 0.7
 """Of the rows that wait, so many go into a forward that starts while others run.
 
 What waits is then more, and of more lengths to choose from, when those end."""
-MAX_PAUSE_S = 0.5
-"""Longest that a lease waits for quiet: a steady load does not stop its holder for ever."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class _Entry(NamedTuple):
     row: Row
     ticket: Ticket
     place: int
+    since: float
 
     @property
     def cancelled(self) -> bool:
@@ -118,20 +120,22 @@ class Scheduler:
     """Runs rows in micro-batches on a fixed budget of cores.
 
     run: computes rows that share a key on a number of threads; one outcome a row.
-    cores: threads that all forwards together may use.
+    n_cores: threads that all its forwards together may use, of `cores`, which it may share with other models.
     """
 
-    def __init__(self, run: Run, limits: Limits, cores: int = 1) -> None:
+    def __init__(self, run: Run, limits: Limits, n_cores: int = 1, cores: Cores | None = None) -> None:
+        self.n_cores = n_cores
+        self.cores = cores or Cores()
+        self.ready = threading.Condition(self.cores.lock)
         self._run = run
         self._limits = limits
         self._queue: LengthQueue[_Entry] = LengthQueue(limits.cost)
-        self._cores = self._free_cores = cores
-        self._reserved_cores = 0
-        self._changed = threading.Condition()
+        self._n_used = self._n_idle = 0
         self._closed = False
-        self._last_submit = 0.0
         self._rows_per_s = 0.0
-        self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(cores)]
+        with self.cores.lock:
+            self.cores.join(self)
+        self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(n_cores)]
         for worker in self._workers:
             worker.start()
 
@@ -151,16 +155,18 @@ class Scheduler:
 
     def enqueue(self, tickets: Sequence[Ticket]) -> None:
         """Queue the rows of some tickets; one that finds the queue full is complete with its refusal."""
-        with self._changed:
+        now = time.monotonic()
+        with self.cores.lock:
             for ticket in tickets:
                 refusal = self._refusal(len(ticket.rows))
                 if refusal is not None:
                     ticket.refuse(refusal)
                     continue
                 for place, row in enumerate(ticket.rows):
-                    self._queue.add(_Entry(row, ticket, place))
-                self._last_submit = time.monotonic()
-                self._changed.notify(len(ticket.rows))
+                    self._queue.add(_Entry(row, ticket, place, now))
+                self.cores.last_submit = now
+                if self.cores.free > 0 or not self._n_used:
+                    self.ready.notify(len(ticket.rows))
         for ticket in tickets:
             if ticket.refusal is not None or not ticket.rows:
                 ticket.announce([ticket])
@@ -186,62 +192,74 @@ class Scheduler:
         return len(self._queue)
 
     @property
-    def quiet(self) -> bool:
-        """Whether no row waits, and none has come of late."""
-        return not len(self._queue) and time.monotonic() - self._last_submit >= QUIET_S
+    def waits_since(self) -> float | None:
+        """The time.monotonic() of the oldest row; None where none waits, or no thread for one more forward."""
+        may_start = len(self._queue) and self._n_idle and self._n_used < self.n_cores
+        return self._queue.oldest.since if may_start else None
 
     def close(self) -> None:
         """Compute what is waiting, take nothing new, and end the threads."""
-        with self._changed:
+        with self.cores.lock:
             self._closed = True
-            self._changed.notify_all()
+            self.ready.notify_all()
         for worker in self._workers:
             worker.join()
+        with self.cores.lock:
+            self.cores.leave(self)
 
-    @contextmanager
-    def lend(self) -> Iterator[Lease]:
+    def lend(self) -> AbstractContextManager[Lease]:
         """Lend half of the cores, one at least, to work in steps that gives way to rows."""
-        lease = Lease(self, max(1, self._cores // 2))
-        self._borrow(lease.threads)
-        try:
-            yield lease
-        finally:
-            self._give_back(lease.threads)
-
-    def _borrow(self, threads: int) -> None:
-        end = time.monotonic() + MAX_PAUSE_S
-        with self._changed:
-            while not (self.quiet and self._free_cores >= threads) and time.monotonic() < end:
-                self._changed.wait(QUIET_S)
-            self._reserved_cores += threads
-            self._changed.wait_for(lambda: self._free_cores >= threads)
-            self._reserved_cores -= threads
-            self._free_cores -= threads
-
-    def _give_back(self, threads: int) -> None:
-        with self._changed:
-            self._free_cores += threads
-            self._changed.notify_all()
+        return self.cores.lend(max(1, self.n_cores // 2))
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                while not (len(self._queue) and self._free_cores > self._reserved_cores):
+            with self.cores.lock:
+                self._n_idle += 1
+                while not (free := self._startable()):
                     if self._closed and not len(self._queue):
                         return
-                    self._changed.wait()
-                entries, threads = self._take()
-                self._free_cores -= threads
+                    # It may be the turn of another model.
+                    self.cores.wake_next()
+                    self.ready.wait(self._patience_s())
+                self._n_idle -= 1
+                entries, threads = self._take(free)
+                self._n_used += threads
+                self.cores.take(threads)
             try:
                 self._compute(entries, threads)
             finally:
-                self._give_back(threads)
+                with self.cores.lock:
+                    self._n_used -= threads
+                self.cores.give_back(threads)
 
-    def _take(self) -> tuple[list[_Entry], int]:
-        free = self._free_cores - self._reserved_cores
-        shares = min(free, len(self._queue))
-        share = SHARE_BESIDE_OTHERS if free < self._cores else 1
-        budget = min(self._limits.max_batch_tokens, share * self._queue.cost / shares)
+    def _startable(self) -> int:
+        """Cores for one more forward, 0 where none may start."""
+        since = self.waits_since
+        if since is None:
+            return 0
+        free = min(self.cores.free, self.n_cores - self._n_used)
+        if free > 0 and self.cores.next() is self:
+            return free
+        return int(self._n_used == 0 < self._n_beside and time.monotonic() >= since + PATIENCE_S)
+
+    @property
+    def _n_beside(self) -> int:
+        """Cores that the forwards of other models use."""
+        return self.cores.n_used - self.cores.n_lent - self._n_used
+
+    def _patience_s(self) -> float | None:
+        """How long to wait at most for other models; None where none of them computes or there is no row."""
+        since = self.waits_since
+        if since is None or self._n_used or not self._n_beside:
+            return None
+        return max(0.001, since + PATIENCE_S - time.monotonic())
+
+    def _take(self, free: int) -> tuple[list[_Entry], int]:
+        others = self.cores.n_waiting(but=self)
+        shares = min(free, len(self._queue) + others)
+        # Where others wait, the next forward is not of this model.
+        share = SHARE_BESIDE_OTHERS / shares if free < self.n_cores else 1 / shares
+        budget = min(self._limits.max_batch_tokens, self._queue.cost * (1 if others else share))
         entries = self._queue.take(budget, self._limits.max_batch_rows)
         return entries, free // shares
 
@@ -256,7 +274,7 @@ class Scheduler:
         _deliver(late, [DeadlineError("the deadline passed before the model was free")] * len(late))
         if live:
             self._forward(live, threads)
-            self._measure(len(live) * self._cores / threads, time.monotonic() - now)
+            self._measure(len(live) * self.n_cores / threads, time.monotonic() - now)
 
     def _forward(self, entries: Sequence[_Entry], threads: int) -> None:
         try:
@@ -283,17 +301,3 @@ class Scheduler:
 
     def _retry_after_s(self, waiting: int) -> int:
         return max(1, min(60, round(waiting / self._rows_per_s))) if self._rows_per_s else 1
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Cores that somebody else computes on, with as many threads, between the rows of a scheduler."""
-
-    scheduler: Scheduler
-    threads: int
-
-    def give_way(self) -> None:
-        """Let the rows that wait go first; called between two steps."""
-        if not self.scheduler.quiet:
-            self.scheduler._give_back(self.threads)
-            self.scheduler._borrow(self.threads)

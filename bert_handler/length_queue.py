@@ -67,11 +67,16 @@ class LengthQueue(Generic[Entry]):
         # Sums of fractions drift; an empty queue costs nothing.
         self.cost = self.cost - self._cost.alone(row.length) if self._entries else 0.0
 
-    def take(self, budget: float, max_rows: int) -> list[Entry]:
-        """Remove the oldest entry and its neighbours in length that fit the budget beside it."""
+    @property
+    def oldest(self) -> Entry:
+        """What has waited longest.  The queue must not be empty."""
         while self._by_age[0] not in self._entries:
             self._by_age.popleft()
-        oldest = self._entries[self._by_age[0]]
+        return self._entries[self._by_age[0]]
+
+    def take(self, budget: float, max_rows: int) -> list[Entry]:
+        """Remove the oldest entry and its neighbours in length that fit the budget beside it."""
+        oldest = self.oldest
         lane = self._by_length[oldest.row.key]
         seed = bisect_left(lane, (oldest.row.length, self._by_age[0]))
         low, high = neighbours(lane, seed, budget, max_rows, self._cost)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from bert_handler.artifact import Artifact
 from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
+from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import expired
 from bert_handler.engines.base import Engine, collate
@@ -107,7 +108,8 @@ class Predictor:
             self.config.max_queue_rows,
             engine.cost,
         )
-        self.scheduler = Scheduler(self._run, self.limits, self.cpu.cores if engine.parallel_forwards else 1)
+        n_cores = self.cpu.cores if engine.parallel_forwards else 1
+        self.scheduler = Scheduler(self._run, self.limits, n_cores, PROCESS_CORES if kind == "cpu" else None)
 
     @classmethod
     def load(

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from bert_handler import batching
+from bert_handler import cores
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
 from bert_handler.errors import InternalError, QueueFullError
@@ -51,7 +51,7 @@ def forwards():
 
 @pytest.fixture
 def scheduler(forwards):
-    made = Scheduler(forwards, LIMITS, cores=4)
+    made = Scheduler(forwards, LIMITS, n_cores=4)
     yield made
     forwards.gate.set()
     made.close()
@@ -100,7 +100,7 @@ def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():
 
 
 def test_a_forward_on_all_cores_counts_once():
-    scheduler = Scheduler(lambda rows, threads: time.sleep(0.05) or [{}] * len(rows), LIMITS, cores=4)
+    scheduler = Scheduler(lambda rows, threads: time.sleep(0.05) or [{}] * len(rows), LIMITS, n_cores=4)
     scheduler.submit([row()]).result(10)
     scheduler.close()
     assert 10 < scheduler._rows_per_s <= 20
@@ -146,11 +146,11 @@ def test_a_borrower_gives_way_to_rows(scheduler, forwards):
         lease.give_way()
         # Only a quiet moment ends the pause.
         assert lengths(future) == [3]
-        assert scheduler.quiet
+        assert scheduler.cores.quiet
 
 
 def test_a_steady_load_does_not_stop_a_borrower_for_ever(scheduler, monkeypatch):
-    monkeypatch.setattr(batching, "MAX_PAUSE_S", 0.1)
+    monkeypatch.setattr(cores, "MAX_PAUSE_S", 0.1)
     stop = threading.Event()
 
     def load():

@@ -39,6 +39,7 @@ LAYERS = (
         "arrivals",
         "asgi",
         "batching",
+        "cores",
         "warmup",
         "length_queue",
         "loading",

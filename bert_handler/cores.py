@@ -1,0 +1,145 @@
+"""The cores of a process, which the forwards of all its models share, and which are lent between them.
+
+Whose rows have waited longest computes next.  A model whose rows wait while others compute has more of them
+in its next forward: with a thread for each model and core, forwards are many and small, and take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+QUIET_S = 0.01
+"""No row may have come for this long before cores are lent."""
+MAX_PAUSE_S = 0.5
+"""Longest that a lease waits for quiet: a steady load does not stop its holder for ever."""
+
+
+class Sharer(Protocol):
+    """A model's scheduler, as its cores see it.  ready: notified when its turn may have come; of `Cores.lock`."""
+
+    ready: threading.Condition
+    n_cores: int
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+
+    @property
+    def waits_since(self) -> float | None:
+        """The time.monotonic() of its oldest row; None where it has none, or no thread for one more forward."""
+
+
+class Cores:
+    """As many cores as the model has that may use most.  All but `lend` and `give_back` under `lock`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_lent = 0
+        self.last_submit = 0.0
+        self._sharers: list[Sharer] = []
+        self._freed = threading.Condition(self.lock)
+        self._used = 0
+        self._reserved = 0
+
+    def join(self, sharer: Sharer) -> None:
+        """Share the cores with one more model."""
+        self._sharers.append(sharer)
+
+    def leave(self, sharer: Sharer) -> None:
+        """The model computes nothing more."""
+        if sharer in self._sharers:
+            self._sharers.remove(sharer)
+            self.wake_next()
+
+    @property
+    def free(self) -> int:
+        """Cores for the next forward."""
+        return self._unused - self._reserved
+
+    @property
+    def n_used(self) -> int:
+        """Cores that forwards and borrowers have."""
+        return self._used
+
+    @property
+    def _unused(self) -> int:
+        return max((sharer.n_cores for sharer in self._sharers), default=0) - self._used
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no row waits, and none has come of late."""
+        return not self.n_waiting() and time.monotonic() - self.last_submit >= QUIET_S
+
+    def n_waiting(self, but: Sharer | None = None) -> int:
+        """Rows that wait, of all models but one."""
+        return sum(len(sharer) for sharer in self._sharers if sharer is not but)
+
+    def next(self) -> Sharer | None:
+        """The model whose row has waited longest."""
+        waiting = [(since, i) for i, item in enumerate(self._sharers) if (since := item.waits_since) is not None]
+        return self._sharers[min(waiting)[1]] if waiting else None
+
+    def wake_next(self) -> None:
+        """Wake a thread of the model whose turn it is, where a core is free."""
+        if self.free > 0 and (sharer := self.next()) is not None:
+            sharer.ready.notify()
+
+    def take(self, threads: int) -> None:
+        """Use cores for a forward; those that are left are for the next model."""
+        self._used += threads
+        self.wake_next()
+
+    def give_back(self, threads: int) -> None:
+        """A forward, or whoever has borrowed them, needs the cores no more."""
+        with self.lock:
+            self._used -= threads
+            self._freed.notify_all()
+            self.wake_next()
+
+    @contextmanager
+    def lend(self, threads: int) -> Iterator[Lease]:
+        """Lend cores to work in steps that gives way to rows."""
+        lease = Lease(self, threads)
+        self._borrow(threads)
+        try:
+            yield lease
+        finally:
+            self._return(threads)
+
+    def _borrow(self, threads: int) -> None:
+        end = time.monotonic() + MAX_PAUSE_S
+        with self.lock:
+            while not (self.quiet and self._unused >= threads) and time.monotonic() < end:
+                self._freed.wait(QUIET_S)
+            self._reserved += threads
+            self._freed.wait_for(lambda: self._unused >= threads)
+            self._reserved -= threads
+            self._used += threads
+            self.n_lent += threads
+
+    def _return(self, threads: int) -> None:
+        with self.lock:
+            self.n_lent -= threads
+        self.give_back(threads)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Cores that somebody else computes on, with as many threads, between the rows of the models."""
+
+    cores: Cores
+    threads: int
+
+    def give_way(self) -> None:
+        """Let the rows that wait go first; called between two steps."""
+        if not self.cores.quiet:
+            self.cores._return(self.threads)
+            self.cores._borrow(self.threads)
+
+
+PROCESS_CORES = Cores()
+"""Those that all models of this process on a CPU share."""
