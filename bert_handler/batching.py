@@ -230,7 +230,7 @@ class Scheduler:
             finally:
                 with self.cores.lock:
                     self._n_used -= threads
-                self.cores.give_back(threads)
+                    self.cores.give_back(threads)
 
     def _startable(self) -> int:
         """Cores for one more forward, 0 where none may start."""
@@ -248,11 +248,12 @@ class Scheduler:
         return self.cores.n_used - self.cores.n_lent - self._n_used
 
     def _patience_s(self) -> float | None:
-        """How long to wait at most for other models; None where none of them computes or there is no row."""
+        """How long to wait for a turn before looking again; None where no row waits for another model."""
         since = self.waits_since
-        if since is None or self._n_used or not self._n_beside:
+        if since is None or self._n_used:
             return None
-        return max(0.001, since + PATIENCE_S - time.monotonic())
+        left = since + PATIENCE_S - time.monotonic()
+        return left if left > 0 else PATIENCE_S
 
     def _take(self, free: int) -> tuple[list[_Entry], int]:
         others = self.cores.n_waiting(but=self)

@@ -34,7 +34,7 @@ class Sharer(Protocol):
 
 
 class Cores:
-    """As many cores as the model has that may use most.  All but `lend` and `give_back` under `lock`."""
+    """As many cores as the model has that may use most.  All but `lend` under `lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -95,10 +95,9 @@ class Cores:
 
     def give_back(self, threads: int) -> None:
         """A forward, or whoever has borrowed them, needs the cores no more."""
-        with self.lock:
-            self._used -= threads
-            self._freed.notify_all()
-            self.wake_next()
+        self._used -= threads
+        self._freed.notify_all()
+        self.wake_next()
 
     @contextmanager
     def lend(self, threads: int) -> Iterator[Lease]:
@@ -124,7 +123,7 @@ class Cores:
     def _return(self, threads: int) -> None:
         with self.lock:
             self.n_lent -= threads
-        self.give_back(threads)
+            self.give_back(threads)
 
 
 @dataclass(frozen=True)

@@ -173,3 +173,14 @@ def test_a_borrower_gives_way_to_the_rows_of_every_model(server):
         future = server.models[1].submit([row()])
         lease.give_way()
         assert future.done()
+
+
+@pytest.mark.parametrize("server", [(2, 1)], indirect=True)
+def test_nobody_waits_long_for_a_forward_that_began_while_the_core_was_lent(server):
+    server.gates[1].set()
+    with server.models[1].lend():
+        long, short = [model.submit([row()]) for model in server.models]
+        time.sleep(2 * batching.PATIENCE_S)
+        assert not server.calls
+    short.result(2)
+    assert not long.done()
