@@ -245,7 +245,7 @@ class Scheduler:
     @property
     def _n_beside(self) -> int:
         """Cores that the forwards of other models use."""
-        return self.cores.n_used - self.cores.n_lent - self._n_used
+        return self.cores.n_computing - self._n_used
 
     def _patience_s(self) -> float | None:
         """How long to wait for a turn before looking again; None where no row waits for another model."""

@@ -38,12 +38,10 @@ class Cores:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.n_lent = 0
         self.last_submit = 0.0
         self._sharers: list[Sharer] = []
         self._freed = threading.Condition(self.lock)
-        self._used = 0
-        self._reserved = 0
+        self._used = self._lent = self._reserved = 0
 
     def join(self, sharer: Sharer) -> None:
         """Share the cores with one more model."""
@@ -61,9 +59,9 @@ class Cores:
         return self._unused - self._reserved
 
     @property
-    def n_used(self) -> int:
-        """Cores that forwards and borrowers have."""
-        return self._used
+    def n_computing(self) -> int:
+        """Cores that forwards have; borrowers have others."""
+        return self._used - self._lent
 
     @property
     def _unused(self) -> int:
@@ -118,11 +116,11 @@ class Cores:
             self._freed.wait_for(lambda: self._unused >= threads)
             self._reserved -= threads
             self._used += threads
-            self.n_lent += threads
+            self._lent += threads
 
     def _return(self, threads: int) -> None:
         with self.lock:
-            self.n_lent -= threads
+            self._lent -= threads
             self.give_back(threads)
 
 
