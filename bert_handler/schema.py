@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
 import numpy as np
@@ -20,7 +19,8 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Arrays = Mapping[str, "NDArray[Any]"]
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = {}
+"""Shared by all that have none, and changed by nobody; a read-only view could not be pickled."""
 
 Document = Union[str, Mapping[str, Any]]
 """One instance as a client sends it: a text, or a JSON object with the task's fields."""
