@@ -136,9 +136,14 @@ class Predictor:
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
         own = Identity(config.model_name or artifact.directory.name)
         predictor = cls(task, chosen, identity or artifact.identity or own)
-        if config.warmup:
-            predictor.self_test()
-        chosen.settle()
+        try:
+            if config.warmup:
+                predictor.self_test()
+            chosen.settle()
+        except BaseException:
+            # Its threads would keep the model, and its share of the process's cores.
+            predictor.close()
+            raise
         logger.info(
             "%s %s is ready after %.1f s: %s on the %s engine, %s; %s",
             predictor.identity.name,

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from bert_handler import batching
+from bert_handler import Predictor, batching
 from bert_handler.batching import Limits, Scheduler
-from bert_handler.cores import Cores
+from bert_handler.cores import PROCESS_CORES, Cores
 from bert_handler.cost import Cost
+from bert_handler.errors import ConfigError
 from bert_handler.schema import Row
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=64))
@@ -184,3 +185,15 @@ def test_nobody_waits_long_for_a_forward_that_began_while_the_core_was_lent(serv
         assert not server.calls
     short.result(2)
     assert not long.done()
+
+
+def test_a_model_that_fails_its_self_test_leaves_its_cores_and_threads(zoo, monkeypatch):
+    def fail(self):
+        raise ConfigError("the self-test failed")
+
+    monkeypatch.setattr(Predictor, "self_test", fail)
+    before, threads = list(PROCESS_CORES._sharers), threading.active_count()
+    with pytest.raises(ConfigError, match="the self-test failed"):
+        Predictor.load(zoo("bert", "sequence_classification"))
+    assert PROCESS_CORES._sharers == before
+    assert threading.active_count() == threads
