@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Tuple
@@ -39,13 +41,24 @@ def doctor() -> None:
 def _findings() -> Iterator[Tuple[str, str]]:
     from bert_handler.cpu import cpu_budget
 
-    yield "python", platform.python_version()
+    yield "python", f"{platform.python_version()}{_unoptimised()}"
     for package in PACKAGES:
         yield package, _installed(package)
     budget = cpu_budget()
     yield "cores to compute on", f"{budget.cores}: {budget.reason}"
     yield "gpu", _gpu()
     yield "java (TorchServe)", _java()
+
+
+def _unoptimised() -> str:
+    """What to do where Python was built from its source without profile-guided optimisation, as pyenv does.
+
+    A distribution's own Python does not state how it was built.
+    """
+    options = sysconfig.get_config_var("CONFIG_ARGS")
+    if not options or "--enable-optimizations" in options or sys.base_prefix == "/usr":
+        return ""
+    return ", built without --enable-optimizations: the python images and distributions have a faster one"
 
 
 def _installed(package: str) -> str:

@@ -1,15 +1,16 @@
 -- wrk -s load.lua URL -- BODIES: posts the bodies (one a line) in turn, prints one line of JSON.
-local bodies, next_body = {}, 0
+-- The requests are written before the load begins: what the generator computes, the server cannot.
+local posts, next_post = {}, 0
 
 function init(args)
-    for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
     wrk.method = "POST"
     wrk.headers["Content-Type"] = "application/json"
+    for line in io.lines(args[1]) do posts[#posts + 1] = wrk.format(nil, nil, nil, line) end
 end
 
 function request()
-    next_body = next_body % #bodies + 1
-    return wrk.format(nil, nil, nil, bodies[next_body])
+    next_post = next_post % #posts + 1
+    return posts[next_post]
 end
 
 function done(summary, latency, requests)

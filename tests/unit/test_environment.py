@@ -1,0 +1,79 @@
+"""Which Python the scripts set up, and what doctor says of the one that runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bert_handler.cli import app
+
+ROOT = Path(__file__).parents[2]
+FAST = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+SLOW = f"""#!/bin/sh
+[ "$1" = -c ] && case $2 in *perf_counter*) echo 9.0 "$0"; exit ;; esac
+exec {sys.executable} "$@"
+"""
+OLD = '#!/bin/sh\nexec echo "this Python is too old" >&2\n'
+
+
+def find_python(directories, **environ):
+    path = ":".join([*map(str, directories), "/usr/bin", "/bin"])
+    words = ["bash", "-c", f"set -euo pipefail; source {ROOT}/scripts/environment.sh; find_python"]
+    environ = {**os.environ, "PATH": path, **environ}
+    return subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def python(tmp_path):
+    def make(directory, text, name="python3.11"):
+        (tmp_path / directory).mkdir(exist_ok=True)
+        file = tmp_path / directory / name
+        file.write_text(text)
+        file.chmod(0o755)
+        return file
+
+    return make
+
+
+def test_the_fastest_of_several_is_taken(python):
+    slow, fast, old = python("a", SLOW), python("b", FAST), python("c", OLD)
+    found = find_python([slow.parent, old.parent, fast.parent])
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() != str(slow)
+    assert Path(found.stdout.strip()).exists()
+
+
+def test_one_that_is_named_is_taken_though_others_are_faster(python):
+    slow, fast = python("a", SLOW), python("b", FAST)
+    assert find_python([fast.parent], PYTHON=str(slow)).stdout.strip() == str(slow)
+
+
+@pytest.mark.parametrize("named", ["/no/such/python", "old"])
+def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
+    named = str(python("a", OLD)) if named == "old" else named
+    found = find_python([], PYTHON=named)
+    assert found.returncode == 1
+    assert f"no Python of 3.11 or newer that makes virtual environments at PYTHON={named}" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix", "said"),
+    [
+        ("'--prefix=/opt/python'", "/opt/python", True),
+        ("'--prefix=/opt/python' '--enable-optimizations'", "/opt/python", False),
+        ("'--prefix=/usr'", "/usr", False),
+        (None, "C:\\Python", False),
+    ],
+)
+def test_doctor_says_where_python_was_built_without_optimisation(monkeypatch, options, prefix, said):
+    monkeypatch.setattr(sysconfig, "get_config_var", {"CONFIG_ARGS": options}.get)
+    monkeypatch.setattr(sys, "base_prefix", prefix)
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert ("built without --enable-optimizations" in result.output) == said
