@@ -183,9 +183,8 @@ class Scheduler:
         waiting = len(self._queue)
         if not waiting or waiting + n_rows <= limit:
             return None
-        return QueueFullError(
-            f"{waiting} sequences are waiting already; max_queue_rows is {limit}", self._retry_after_s(waiting)
-        )
+        retry_after_s = max(1, min(60, round(self.cores.backlog_s)))
+        return QueueFullError(f"{waiting} sequences are waiting already; max_queue_rows is {limit}", retry_after_s)
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -196,6 +195,11 @@ class Scheduler:
         """The time.monotonic() of the oldest row; None where none waits, or no thread for one more forward."""
         may_start = len(self._queue) and self._n_idle and self._n_used < self.n_cores
         return self._queue.oldest.since if may_start else None
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds that its waiting rows take on all cores; 0 before its first forward."""
+        return len(self._queue) / self._rows_per_s if self._rows_per_s else 0.0
 
     def close(self) -> None:
         """Compute what is waiting, take nothing new, and end the threads."""
@@ -299,6 +303,3 @@ class Scheduler:
         """Learn the rate from a forward; n_rows: had all cores computed its like."""
         rate = n_rows / max(seconds, 1e-6)
         self._rows_per_s = rate if not self._rows_per_s else 0.9 * self._rows_per_s + 0.1 * rate
-
-    def _retry_after_s(self, waiting: int) -> int:
-        return max(1, min(60, round(waiting / self._rows_per_s))) if self._rows_per_s else 1

@@ -32,6 +32,10 @@ class Sharer(Protocol):
     def waits_since(self) -> float | None:
         """The time.monotonic() of its oldest row; None where it has none, or no thread for one more forward."""
 
+    @property
+    def backlog_s(self) -> float:
+        """Seconds that its waiting rows take on all cores; 0 before its first forward."""
+
 
 class Cores:
     """As many cores as the model has that may use most.  All but `lend` under `lock`."""
@@ -75,6 +79,11 @@ class Cores:
     def n_waiting(self, but: Sharer | None = None) -> int:
         """Rows that wait, of all models but one."""
         return sum(len(sharer) for sharer in self._sharers if sharer is not but)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds until all rows that wait now are computed, of all models."""
+        return sum(sharer.backlog_s for sharer in self._sharers)
 
     def next(self) -> Sharer | None:
         """The model whose row has waited longest."""

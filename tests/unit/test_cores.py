@@ -13,7 +13,7 @@ from bert_handler import Predictor, batching
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.cores import PROCESS_CORES, Cores
 from bert_handler.cost import Cost
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, QueueFullError
 from bert_handler.schema import Row
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=64))
@@ -197,3 +197,19 @@ def test_a_model_that_fails_its_self_test_leaves_its_cores_and_threads(zoo, monk
         Predictor.load(zoo("bert", "sequence_classification"))
     assert PROCESS_CORES._sharers == before
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("server", [(2, 1)], indirect=True)
+def test_who_finds_a_queue_full_is_told_to_wait_for_the_rows_of_all_models(server):
+    for index in (0, 1):
+        server.gates[index].set()
+        server.models[index].submit([row()]).result(10)
+        server.gates[index].clear()
+        server.models[index]._rows_per_s = 10.0
+    server.models[0].submit([row(64)])
+    server.started(3)
+    server.models[0].submit([row()] * 100)
+    server.models[1].submit([row()] * 60)
+    with pytest.raises(QueueFullError) as caught:
+        server.models[0].submit([row()])
+    assert caught.value.retry_after_s == 16
