@@ -12,7 +12,7 @@ from typing import Any
 from bert_handler import Predictor, jsonio
 from bert_handler.cpu import cpu_budget
 from scripts.benchmark_suite import load
-from scripts.benchmark_suite.quota import cpu_quota, remove_groups
+from scripts.quota import quota
 from tests.servers import RunningServer, kserve_server
 
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -34,11 +34,10 @@ def measure(archive: Path, bodies: Path, work: Path, seconds: float) -> dict[str
     found["cpus"] = {}
     for cpus in CPUS:
         if cpus <= cpu_budget().cores:
-            with contextlib.ExitStack() as stack:
-                with cpu_quota(cpus):
+            with quota(cpus) as limit, contextlib.ExitStack() as stack:
+                with limit.starting():
                     server = stack.enter_context(kserve_server(archive, name="bert"))
                 found["cpus"][f"{cpus:g}"] = load.run(_url(server), bodies, N_CLIENTS, seconds)
-    remove_groups()
     return found
 
 
