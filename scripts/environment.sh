@@ -52,6 +52,7 @@ if sys.version_info >= (3, 11):
     print("%.4f" % min(work() for _ in range(5)), sys.executable)
 '
 
+# Whether it makes virtual environments, perhaps after what a distribution leaves out is installed.
 can_make_venv() { # python
     "$1" -c 'import ensurepip, venv' 2>/dev/null ||
         apt_install "python$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
@@ -61,8 +62,9 @@ can_make_venv() { # python
 # Of several 3.11s the fastest: one that was built without profile-guided optimisation, as pyenv does unless
 # told, takes 1.7 times as long for the same loop.
 find_python() {
-    local name python
-    for name in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
+    local name python names=(python3.11 python3.12 python3.13 python3)
+    [ -z "${PYTHON:-}" ] || names=("$PYTHON")
+    for name in "${names[@]}"; do
         while read -r _ python; do
             if can_make_venv "$python"; then
                 echo "$python"
@@ -74,10 +76,11 @@ find_python() {
         "runs on 3.9, the pinned versions do not); install python3.11 and python3.11-venv, or set PYTHON=/path/to/python"
 }
 
+# The speed and path of each on the PATH by that name.
 pythons() { # name
     local python
-    for python in $(type -ap "$1"); do
-        "$python" -c "$PYTHON_SPEED" 2>/dev/null || true
+    type -ap "$1" | while read -r python; do
+        "$python" -c "$PYTHON_SPEED" 2>/dev/null </dev/null || true
     done
 }
 

@@ -54,6 +54,13 @@ def test_one_that_is_named_is_taken_though_others_are_faster(python):
     assert find_python([fast.parent], PYTHON=str(slow)).stdout.strip() == str(slow)
 
 
+def test_directories_may_have_spaces_in_their_names(python):
+    slow = python("a name of words", SLOW)
+    assert find_python([], PYTHON=str(slow)).stdout.strip() == str(slow)
+    only = python("on the path", SLOW.replace("9.0", "0.0001"))
+    assert find_python([only.parent]).stdout.strip() == str(only)
+
+
 @pytest.mark.parametrize("named", ["/no/such/python", "old"])
 def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
     named = str(python("a", OLD)) if named == "old" else named
