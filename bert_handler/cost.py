@@ -30,7 +30,11 @@ class Cost:
 
 PADDED = Cost(start=5)
 """On two cores 4 to 10 were fastest with onnx and torch alike, and 20 already a tenth slower."""
-UNPADDED = Cost(start=12, own=1, longest=0, attention=1 / 800)
+FUSED_ATTENTION = Cost(start=12, own=1, longest=0, attention=1 / 800)
 """Attention alone is padded: fitted to forwards of a model with 384 features (onnx, fp32, one core)."""
+ATTENTION = Cost(start=12, own=1, longest=0, attention=1 / 400)
+"""The same where it is many operators, from MPNet's (1 / 750) to those of DeBERTa (1 / 240)."""
 GPU = Cost(start=512)
 """A GPU is still waiting for its kernels where a CPU has long begun."""
+COSTS = {"all": PADDED, "fused attention": FUSED_ATTENTION, "attention": ATTENTION}
+"""Of a graph, by what of it is padded."""

@@ -34,7 +34,7 @@ class Exported:
     task: the mode whose head is in the graph.  quantization: none or int8.
     inputs, outputs: names in the graph's order.
     graph_sha256: of the graph's files.  weights_sha256: of the files it was exported from.
-    unpadded: whether it computes the tokens of a batch and no padding.
+    padded: what of it computes padding too, a name in cost.COSTS.
     """
 
     engine: str
@@ -45,7 +45,7 @@ class Exported:
     outputs: Sequence[str]
     graph_sha256: str
     weights_sha256: str
-    unpadded: bool = False
+    padded: str = "all"
 
     @classmethod
     def read(cls, directory: Path) -> Exported | None:
@@ -55,7 +55,7 @@ class Exported:
             return None
         content = jsonio.loads(path.read_bytes())
         names = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or not names - {"unpadded"} <= set(content) <= names:
+        if not isinstance(content, dict) or not names - {"padded"} <= set(content) <= names:
             raise ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
         return cls(**content)
 

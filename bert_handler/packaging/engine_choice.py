@@ -22,11 +22,10 @@ from bert_handler.engines.base import Batch, Engine, collate
 from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import BertHandlerError, ConfigError, RequestError
 from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
-from bert_handler.packaging.export import export, fuse, greatest_difference
+from bert_handler.packaging.export import TOLERANCE, export, fuse, greatest_difference
 from bert_handler.schema import Instance, Row
 from bert_handler.tasks.base import EncodedExample, Task
 
-TOLERANCE = 1e-4
 AGREEMENT = 0.985
 SAME_DIRECTION = 0.99
 BATCH_TOKENS = 512
@@ -144,6 +143,7 @@ class Trial:
         # Ranges are calibrated on one half and answers are compared on the other.
         self._samples = samples(task, instances[1::2] if len(instances) >= MIN_CALIBRATION else instances)
         self._calibration = samples(task, instances[::2])
+        self._mixed = _mixed(task, self._samples)
         self._torch = TorchEngine.load(self._artifact, task, task.model.config, "cpu")
         self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
 
@@ -178,31 +178,31 @@ class Trial:
         plain = self._scratch / "plain" / "model.onnx"
         if not plain.is_file():
             graph = TorchEngine.load(self._artifact, self._task, self._task.model.config, "cpu").graph
-            self._names = export(graph, _traced(self._task, self._samples), plain)
+            self._names = export(graph, self._mixed, plain)
         inputs, outputs = self._names
         file = directory / engine / "model.onnx"
-        unpadded = self._write(engine, quantization, plain, file)
+        padded = self._write(engine, quantization, plain, file)
         artifact = Artifact(directory, self._artifact.model_config)
         name = f"{engine}/{file.name}"
         digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
-        exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests, unpadded)
+        exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests, padded)
         (directory / ENGINE_FILE).write_bytes(exported.to_json())
         return engine_class(engine).load(artifact, self._task, self._task.model.config, "cpu")
 
-    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> bool:
-        """Write a candidate's graph; returns whether it computes no padding."""
+    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> str:
+        """Write a candidate's graph; returns what of it is padded."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if engine == "openvino":
             for path in plain.parent.iterdir():
                 shutil.copyfile(path, file.with_name(path.name))
-            return False
+            return "all"
         fused = file if quantization == "none" else self._scratch / "fused" / "model.onnx"
-        unpadded = fuse(plain, fused, self._artifact.model_config)
+        padded = fuse(plain, fused, self._artifact.model_config, self._mixed)
         if quantization == "int8":
             from bert_handler.packaging.quantization import quantize
 
             quantize(fused, file, [batch.arrays() for batch in self._calibration.batches])
-        return unpadded
+        return padded
 
     def _agreement(self, outputs: Sequence[Outputs]) -> float:
         answers, expected = (self._answers(found) for found in (outputs, self._expected))
@@ -281,8 +281,8 @@ def _without_scores(answer: Any) -> Any:
     return answer
 
 
-def _traced(task: Task, taken: Samples) -> Batch:
-    # Two rows of different lengths, so that no size is taken for a constant.
+def _mixed(task: Task, taken: Samples) -> Batch:
+    """Two rows of different lengths, so that no size is taken for a constant."""
     longest = sorted(taken.rows, key=lambda row: -row.length)
     return _collate(task, [longest[0], longest[len(longest) // 2]])
 

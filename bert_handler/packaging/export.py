@@ -26,12 +26,16 @@ try:
     from onnx import TensorProto
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
-from bert_handler.packaging.unpad import FUSED_TOKEN_WISE, attribute, unpad
+from bert_handler.packaging.graph_builder import attribute
+from bert_handler.packaging.token_vectors import token_vectors
+from bert_handler.packaging.unpad import FUSED_TOKEN_WISE, unpad
 from bert_handler.schema import IntArray
 
 logger = logging.getLogger(__name__)
 
 OPSET = 17
+TOLERANCE = 1e-4
+"""Greatest difference of an fp32 engine's outputs from torch's."""
 INLINE_BYTES = 1024
 """Larger weights lie in a file beside the graph, which is memory-mapped."""
 
@@ -82,11 +86,36 @@ def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]
     return read, outputs
 
 
-def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> bool:
+def fuse(source: Path, path: Path, model_config: Mapping[str, Any], batch: Batch) -> str:
     """Write the graph with attention, normalization and activations fused for ONNX Runtime, and without padding.
 
-    Returns whether it computes no padding: attention must have been fused for that.
+    batch: rows of different lengths, by which what is written is compared with the source.
+    Returns what it still pads: one of cost.COSTS.
     """
+    optimizer = _optimized(source, model_config)
+    model = optimizer.model
+    spell_out_normalization(model)
+    fused = onnx.ModelProto()
+    fused.CopyFrom(model)
+    compute_first_token_alone(model)
+    optimizer.topological_sort()
+    all_fused = not any(node.op_type == "Softmax" for node in model.graph.node)
+    candidates = [
+        ("fused attention" if all_fused else "attention", unpad(model, token_vectors(source))),
+        ("all", model),
+    ]
+    # Some graphs have operands without a token axis, which cannot be picked from.
+    for padded, candidate in candidates:
+        if candidate is not None:
+            save(candidate, path)
+            if _same_answers(source, path, batch):
+                return padded
+    save(fused, path)
+    return "all"
+
+
+def _optimized(source: Path, model_config: Mapping[str, Any]) -> Any:
+    """ONNX Runtime's own optimizer, run on a plain graph."""
     try:
         from onnxruntime.transformers.fusion_options import FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model
@@ -102,36 +131,30 @@ def fuse(source: Path, path: Path, model_config: Mapping[str, Any]) -> bool:
         if name.startswith(("onnxruntime.transformers", "fusion_", "onnx_model")):
             logging.getLogger(name).setLevel(logging.ERROR)
     optimizer = optimize_model(str(source), "bert", heads, size, opt_level=0, optimization_options=options)
-    model = optimizer.model
-    if not any(item.domain == "com.microsoft" for item in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    spell_out_normalization(model)
-    fused = onnx.ModelProto()
-    fused.CopyFrom(model)
-    compute_first_token_alone(model)
-    optimizer.topological_sort()
-    unpadded = unpad(model)
-    # Some graphs have operands without a token axis, which cannot be picked from.
-    for candidate in (unpadded, model):
-        if candidate is not None:
-            save(candidate, path)
-            if _loads(path):
-                return candidate is unpadded
-    save(fused, path)
-    return False
+    if not any(item.domain == "com.microsoft" for item in optimizer.model.opset_import):
+        optimizer.model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return optimizer
 
 
-def _loads(path: Path) -> bool:
+def _same_answers(source: Path, path: Path, batch: Batch) -> bool:
+    """Whether two graphs give the same outputs; not where one of them cannot be loaded or run."""
+    feeds = batch.arrays()
+    try:
+        expected, found = (_run(file, feeds) for file in (source, path))
+    except Exception as exc:  # noqa: BLE001 - onnxruntime's own errors share no other base
+        logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
+        return False
+    return greatest_difference([expected], [found], [feeds["attention_mask"]]) <= TOLERANCE
+
+
+def _run(path: Path, feeds: Mapping[str, IntArray]) -> dict[str, NDArray[Any]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # noqa: BLE001 - onnxruntime's own errors share no other base
-        logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
-        return False
-    return True
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_outputs()]
+    return dict(zip(names, session.run(names, {item.name: feeds[item.name] for item in session.get_inputs()})))
 
 
 def spell_out_normalization(model: Any) -> None:
@@ -162,6 +185,7 @@ def compute_first_token_alone(model: Any) -> None:
     """
     graph = model.graph
     constants = {item.name for item in graph.initializer}
+    constants.update(node.output[0] for node in graph.node if node.op_type == "Constant")
     for gather in [node for node in graph.node if node.op_type == "Gather" and attribute(node, "axis") == 1]:
         region = _row_wise_region(graph, gather, constants)
         if not region:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bert_handler.packaging.export import save
-from bert_handler.packaging.unpad import attribute
+from bert_handler.packaging.graph_builder import attribute
 
 SMOOTHING = 0.8
 """How much of an outlier the weights take over: 0 none, 1 all of it."""

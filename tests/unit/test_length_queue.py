@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bert_handler.cost import UNPADDED, Cost
+from bert_handler.cost import FUSED_ATTENTION, Cost
 from bert_handler.length_queue import LengthQueue, neighbours
 from bert_handler.schema import Row
 
@@ -97,12 +97,12 @@ def test_what_nobody_waits_for_leaves():
 )
 def test_without_padding_lengths_mix(lengths, seed, budget, expected):
     lane = [(length, number) for number, length in enumerate(lengths)]
-    low, high = neighbours(lane, seed, budget, 8, UNPADDED)
+    low, high = neighbours(lane, seed, budget, 8, FUSED_ATTENTION)
     assert lengths[low:high] == expected
 
 
 def test_an_empty_queue_costs_nothing():
-    queue = filled(7, 11, 13, cost=UNPADDED)
+    queue = filled(7, 11, 13, cost=FUSED_ATTENTION)
     assert queue.cost == pytest.approx(31 + (49 + 121 + 169) / 800)
     while len(queue):
         queue.take(1, 1)

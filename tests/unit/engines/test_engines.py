@@ -19,7 +19,7 @@ pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
-UNPADDED = {"distilbert", "electra", "roberta", "xlm-roberta"}
+FUSED = {"distilbert", "electra", "roberta", "xlm-roberta"}
 TEXTS = ["The film was good.", "Where do I live? I live in a house by the river, not far from the old bridge.", "Yes"]
 CASES = {
     "sequence_classification": ("sequence_classification", TEXTS, "logits"),
@@ -62,7 +62,7 @@ def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
 def test_architectures_export(tmp_path, zoo, architecture):
     archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine="onnx")
     artifact = Artifact.open(archive)
-    assert Exported.read(artifact.directory).unpadded == (architecture in UNPADDED)
+    assert Exported.read(artifact.directory).padded == ("fused attention" if architecture in FUSED else "attention")
     found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
     for left, right in zip(found, expected):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)

@@ -11,15 +11,23 @@ from bert_handler import Predictor
 from bert_handler.artifact import Artifact
 from bert_handler.engines.base import collate
 from bert_handler.packaging.mar import build
-from bert_handler.packaging.unpad import unpad
+from bert_handler.packaging.token_vectors import token_vectors
+from bert_handler.packaging.unpad import plain_attentions, unpad
 from bert_handler.schema import Row
 
 LENGTHS = (3, 24, 9, 1, 16)
+RELATIVE_POSITIONS = 16
 
 
-@pytest.fixture(scope="module", params=["sequence_classification", "token_classification", "embedding"])
+MODELS = [
+    *(("roberta", head) for head in ("sequence_classification", "token_classification", "embedding")),
+    *((name, "embedding") for name in ("albert", "mpnet", "deberta-v2", "modernbert")),
+]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids="-".join)
 def graph(request, zoo, tmp_path_factory):
-    archive = build(zoo("roberta", request.param), "model", "1.0", tmp_path_factory.mktemp("unpad"), engine="onnx").path
+    archive = build(zoo(*request.param), "model", "1.0", tmp_path_factory.mktemp("unpad"), engine="onnx").path
     artifact = Artifact.open(archive)
     return onnx.load(artifact.directory / "onnx" / "model.onnx")
 
@@ -29,7 +37,8 @@ def rows(lengths, seed=0):
     made = []
     for length in lengths:
         ids = numbers.integers(5, 300, length)
-        made.append(Row({"input_ids": ids, "attention_mask": np.ones(length, np.int64)}, length))
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        made.append(Row(inputs, length))
     return made
 
 
@@ -55,17 +64,17 @@ def test_a_row_does_not_see_its_neighbours(graph, lengths):
 
 def test_no_matrix_is_multiplied_with_padding(graph):
     model = onnx.ModelProto.FromString(graph.SerializeToString())
+    constants = {item.name for item in model.graph.initializer}
     products = [
-        node.output[0]
-        for node in model.graph.node
-        if node.op_type in {"Gemm", "MatMul"} and "layer" in "".join(node.input)
+        node.output[0] for node in model.graph.node if node.op_type in {"Gemm", "MatMul"} and node.input[1] in constants
     ]
     for name in products:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     found = run(opened(model), collate(rows(LENGTHS), {"input_ids": 1}))[-len(products) :]
     assert len(products) >= 8
-    # The last layer of a classifier is computed for the first token of each row only.
-    assert {int(np.prod(array.shape[:-1])) for array in found} <= {sum(LENGTHS), len(LENGTHS)}
+    # The last layer of a classifier is computed for the first token of each row only, and DeBERTa's relative
+    # positions are the same for all rows.
+    assert {int(np.prod(array.shape[:-1])) for array in found} <= {sum(LENGTHS), len(LENGTHS), RELATIVE_POSITIONS}
 
 
 def test_a_token_hidden_before_the_end_still_has_an_output(zoo, tmp_path):
@@ -90,14 +99,37 @@ def test_normalization_is_spelled_out(graph):
     assert kinds.count("LayerNormalization") >= 4
 
 
-@pytest.mark.parametrize(
-    "node",
-    [
-        onnx.helper.make_node("Softmax", ["x"], ["y"]),
-        onnx.helper.make_node("Attention", ["x", "x", "x"], ["y"], domain="com.microsoft"),
-    ],
-    ids=["none", "without a mask"],
-)
-def test_a_graph_without_attention_of_a_mask_stays_as_it_is(node):
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
-    assert unpad(onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:1], values[1:]))) is None
+def test_a_graph_that_multiplies_no_tokens_stays_as_it_is():
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, 3]) for name in "xy"]
+    mask = onnx.helper.make_tensor_value_info("attention_mask", onnx.TensorProto.INT64, [1, 2])
+    node = onnx.helper.make_node("Softmax", ["x"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [values[0], mask], values[1:]))
+    assert unpad(model, {"x": 3}) is None
+
+
+def test_attention_without_a_mask_is_left_alone():
+    node = onnx.helper.make_node("Attention", ["x", "x", "x"], ["y"], domain="com.microsoft")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2, 3]) for name in "xy"]
+    assert not plain_attentions(onnx.helper.make_graph([node], "g", values[:1], values[1:]))
+
+
+@pytest.mark.parametrize("scale", ["mask", "of the tokens"])
+def test_a_product_with_the_mask_is_no_vector_of_a_token(tmp_path, scale):
+    """Padding would come to life in the sum behind it."""
+    ids, mask = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["b", "l"])
+        for name in ("input_ids", "attention_mask")
+    )
+    table = onnx.numpy_helper.from_array(np.ones((9, 4), np.float32), "table")
+    axes = onnx.numpy_helper.from_array(np.array([2]), "axes")
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "input_ids"], ["vectors"]),
+        onnx.helper.make_node("Cast", ["attention_mask" if scale == "mask" else "input_ids"], ["float"], to=1),
+        onnx.helper.make_node("Unsqueeze", ["float", "axes"], ["scale"]),
+        onnx.helper.make_node("Mul", ["vectors", "scale"], ["y"]),
+    ]
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["b", "l", 4])
+    graph = onnx.helper.make_graph(nodes, "g", [ids, mask], [result], [table, axes])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "g.onnx")
+    expected = {"vectors": 4, "y": 4} if scale == "mask" else {"vectors": 4, "scale": 1, "y": 4}
+    assert token_vectors(tmp_path / "g.onnx") == expected
