@@ -17,7 +17,7 @@ def archive(
     setup_config: Optional[Path] = typer.Option(None, help="setup_config.json; default: the model directory's."),
     index_to_name: Optional[Path] = typer.Option(None, help="index_to_name.json; default: the model directory's."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx, openvino, or auto: the fastest that is right."),
-    quantization: str = typer.Option("none", help="none or int8 (onnx; needs --calibration)."),
+    quantization: str = typer.Option("none", help="none, or int8 (onnx and openvino; needs --calibration)."),
     calibration: Optional[Path] = typer.Option(
         None, help="Texts or JSON instances, one a line, to check and measure on."
     ),

@@ -23,6 +23,7 @@ from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import BertHandlerError, ConfigError, RequestError
 from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
 from bert_handler.packaging.export import TOLERANCE, export, fuse, greatest_difference
+from bert_handler.packaging.int8 import Form, dequantized_products, integer_products
 from bert_handler.schema import Instance, Row
 from bert_handler.tasks.base import EncodedExample, Task
 
@@ -108,8 +109,9 @@ def choose(
     usable = [result for result in results if not result.problem]
     wanted = [result for result in usable if engine in {result.engine, "auto"} and _fits(result, quantization, engine)]
     if not wanted:
-        failed = next(result for result in results if result.engine == engine and result.problem)
-        raise ConfigError(f"engine={engine!r} with quantization={failed.quantization!r}: {failed.problem}")
+        problems = "; ".join(f"{row.engine} {row.quantization}: {row.problem}" for row in results if row.problem)
+        missing = f"none of the installed engines can be {quantization}; install onnxruntime or openvino"
+        raise ConfigError(f"engine={engine!r} with quantization={quantization!r}: {problems or missing}")
     best = max(wanted, key=lambda result: result.rate)
     trial.keep(best)
     return [Measured(**{**vars(result), "chosen": result is best}) for result in results]
@@ -117,12 +119,10 @@ def choose(
 
 def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:
     if engine != "auto":
-        if engine == "openvino" and quantization == "int8":
-            raise ConfigError("quantization=int8 is made for engine=onnx (and dynamically for torch), not for openvino")
         return [("torch", "none"), *([(engine, quantization)] if engine != "torch" else [])]
     every = [("torch", "none"), ("onnx", "none"), ("openvino", "none")]
     if calibration is not None and len(calibration) >= MIN_CALIBRATION:
-        every.append(("onnx", "int8"))
+        every += [("onnx", "int8"), ("openvino", "int8")]
     return [(name, kind) for name, kind in every if find_spec(PACKAGES[name])]
 
 
@@ -193,16 +193,28 @@ class Trial:
         """Write a candidate's graph; returns what of it is padded."""
         file.parent.mkdir(parents=True, exist_ok=True)
         if engine == "openvino":
-            for path in plain.parent.iterdir():
-                shutil.copyfile(path, file.with_name(path.name))
+            self._write_openvino(quantization, plain, file)
             return "all"
+        return self._write_onnx(quantization, plain, file)
+
+    def _write_openvino(self, quantization: str, plain: Path, file: Path) -> None:
+        if quantization == "int8":
+            self._quantize(plain, file, dequantized_products)
+            return
+        for path in plain.parent.iterdir():
+            shutil.copyfile(path, file.with_name(path.name))
+
+    def _write_onnx(self, quantization: str, plain: Path, file: Path) -> str:
         fused = file if quantization == "none" else self._scratch / "fused" / "model.onnx"
         padded = fuse(plain, fused, self._artifact.model_config, self._mixed)
         if quantization == "int8":
-            from bert_handler.packaging.quantization import quantize
-
-            quantize(fused, file, [batch.arrays() for batch in self._calibration.batches])
+            self._quantize(fused, file, integer_products)
         return padded
+
+    def _quantize(self, source: Path, file: Path, form: Form) -> None:
+        from bert_handler.packaging.quantization import quantize
+
+        quantize(source, file, [batch.arrays() for batch in self._calibration.batches], form)
 
     def _agreement(self, outputs: Sequence[Outputs]) -> float:
         answers, expected = (self._answers(found) for found in (outputs, self._expected))

@@ -1,4 +1,4 @@
-"""int8 for a fused ONNX graph: static ranges, smoothed activations, and the worst matrices left in fp32.
+"""int8 for an ONNX graph: static ranges, smoothed activations, and the worst matrices left in fp32.
 
 What it does, and why not the plain dynamic recipe of ONNX Runtime:
 
@@ -28,12 +28,8 @@ from onnx import helper, numpy_helper
 
 from bert_handler.packaging.export import save
 from bert_handler.packaging.graph_builder import attribute
+from bert_handler.packaging.int8 import Form, Scaled, activation_scale, flag, optional, rewritten, smoothing_factors
 
-SMOOTHING = 0.8
-"""How much of an outlier the weights take over: 0 none, 1 all of it."""
-PAIR_MAXIMUM = 127
-"""Of two neighbouring weights together, before each is rounded by up to a half."""
-ACTIVATION_LEVELS = 255
 KEPT_SHARE = 0.95
 """Of the error that the matrices cause one by one, so much is avoided by keeping the worst in fp32."""
 MAX_KEPT = 0.3
@@ -55,13 +51,13 @@ class Matrix:
     weights: str
 
 
-def quantize(source: Path, path: Path, feeds: Feeds) -> list[str]:
-    """Write the int8 form of a fused graph, calibrated on `feeds`; return the matrices left in fp32."""
+def quantize(source: Path, path: Path, feeds: Feeds, form: Form) -> list[str]:
+    """Write the int8 form of a graph, calibrated on `feeds`; return the matrices left in fp32."""
     model = onnx.load(source)
     matrices = _matrices(model)
-    ranges = _ranges(model, matrices, feeds)
-    kept = _worst(model, matrices, ranges, feeds)
-    save(_quantized(model, ranges, {matrix.output for matrix in matrices} - set(kept)), path)
+    scaled = _scaled(model, matrices, _ranges(model, matrices, feeds))
+    kept = _worst(model, matrices, scaled, feeds, form)
+    save(rewritten(model, scaled, {matrix.output for matrix in matrices} - set(kept), form), path)
     return kept
 
 
@@ -98,15 +94,21 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
     return found
 
 
-def _worst(model: Any, matrices: Sequence[Matrix], ranges: Ranges, feeds: Feeds) -> list[str]:
+def _scaled(model: Any, matrices: Sequence[Matrix], ranges: Ranges) -> dict[str, Scaled]:
+    """How each activation is quantized, once for all the matrices that it is multiplied with."""
+    weights = {item.name: item for item in model.graph.initializer}
+    scaled = {}
+    for name, (low, high) in ranges.items():
+        readers = [numpy_helper.to_array(weights[item.weights]) for item in matrices if item.activation == name]
+        factors = smoothing_factors(low, high, np.concatenate(readers, axis=1))
+        scaled[name] = Scaled(factors, *activation_scale(low / factors, high / factors))
+    return scaled
+
+
+def _worst(model: Any, matrices: Sequence[Matrix], scaled: Mapping[str, Scaled], feeds: Feeds, form: Form) -> list[str]:
     """Outputs of the matrices that are kept: those that cause most error for their size."""
     shapes = {item.name: item.dims for item in model.graph.initializer}
-    feeds = feeds[:: max(1, len(feeds) // MAX_TRIALS)]
-    expected = _outputs(model, feeds)
-    errors = {}
-    for matrix in matrices:
-        alone = _outputs(_quantized(model, ranges, {matrix.output}), feeds)
-        errors[matrix.output] = sum(float(np.square(a - b).sum()) for a, b in zip(alone, expected))
+    errors = _errors_alone(model, matrices, scaled, feeds[:: max(1, len(feeds) // MAX_TRIALS)], form)
     sizes = {matrix.output: int(np.prod(shapes[matrix.weights])) for matrix in matrices}
     kept: list[str] = []
     room, left = MAX_KEPT * sum(sizes.values()), (1 - KEPT_SHARE) * sum(errors.values())
@@ -119,93 +121,22 @@ def _worst(model: Any, matrices: Sequence[Matrix], ranges: Ranges, feeds: Feeds)
     return kept
 
 
-def _quantized(model: Any, ranges: Ranges, chosen: set[str]) -> Any:
-    """A copy of the graph in which the chosen matrices are int8."""
-    quantized = onnx.ModelProto()
-    quantized.CopyFrom(model)
-    graph = quantized.graph
-    weights = {item.name: item for item in graph.initializer}
-    nodes: list[Any] = []
-    for node in graph.node:
-        if node.output and node.output[0] in chosen:
-            array = numpy_helper.to_array(weights[node.input[1]])
-            made, constants = _int8_node(node, array, *ranges[node.input[0]])
-            nodes += made
-            graph.initializer.extend(constants)
-        else:
-            nodes.append(node)
-    fresh = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    used = {name for node in fresh for name in node.input}
-    constants = [item for item in graph.initializer if item.name in used]
-    fresh_constants = [onnx.TensorProto.FromString(item.SerializeToString()) for item in constants]
-    del graph.node[:]
-    del graph.initializer[:]
-    graph.node.extend(fresh)
-    graph.initializer.extend(fresh_constants)
-    return quantized
+def _errors_alone(
+    model: Any, matrices: Sequence[Matrix], scaled: Mapping[str, Scaled], feeds: Feeds, form: Form
+) -> dict[str, float]:
+    """By how much the outputs move, summed squares, where one matrix alone is int8; by its output."""
+    names = [matrix.output for matrix in matrices]
+    # One session for all trials: to make one takes longer than to run it.
+    trial = rewritten(model, scaled, set(names), optional(form))
+    trial.graph.input.extend(helper.make_tensor_value_info(flag(name), onnx.TensorProto.BOOL, []) for name in names)
+    session = _session(trial)
 
+    def outputs(chosen: str) -> list[NDArray[Any]]:
+        flags = {flag(name): np.array(name == chosen) for name in names}
+        return [value for feed in feeds for value in session.run(None, _taken(session, {**feed, **flags}))]
 
-def _int8_node(node: Any, weights: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> tuple[list[Any], list[Any]]:
-    """Smooth, quantize and multiply in place of one MatMul, Gemm or Attention; the nodes and their constants."""
-    factors = smoothing_factors(low, high, weights)
-    scale, zero = activation_scale(low / factors, high / factors)
-    matrix, scales = weight_scales(weights * factors[:, None])
-    prefix = node.output[0]
-    constants = {
-        "smoothing": (1 / factors).astype(np.float32),
-        "scale": scale,
-        "zero": zero,
-        "weights": matrix,
-        "weight_scales": scales,
-        "weight_zeros": np.zeros(len(scales), np.int8),
-    }
-    names = {key: f"{prefix}_{key}" for key in constants}
-    smoothed, quantized = f"{prefix}_smoothed", f"{prefix}_quantized"
-    made = [
-        helper.make_node("Mul", [node.input[0], names["smoothing"]], [smoothed]),
-        helper.make_node("QuantizeLinear", [smoothed, names["scale"], names["zero"]], [quantized]),
-    ]
-    a, b, a_zero, b_zero = names["scale"], names["weight_scales"], names["zero"], names["weight_zeros"]
-    if node.op_type in {"MatMul", "Gemm"}:
-        inputs = [quantized, names["weights"], a, b, a_zero, b_zero, *node.input[2:]]
-        made.append(helper.make_node("MatMulIntegerToFloat", inputs, list(node.output), domain="com.microsoft"))
-    else:
-        inputs = [quantized, names["weights"], node.input[2], a, b, node.input[3], a_zero, b_zero]
-        options = {item.name: helper.get_attribute_value(item) for item in node.attribute if item.name == "num_heads"}
-        made.append(helper.make_node("QAttention", inputs, node.output[:1], domain="com.microsoft", **options))
-    return made, [numpy_helper.from_array(np.asarray(value), names[key]) for key, value in constants.items()]
-
-
-def smoothing_factors(low: NDArray[Any], high: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float32]:
-    """SmoothQuant's factor of each input channel, float32 (K,), with 1 as their geometric mean.
-
-    low, high: (K,), the range of each channel.  weights: (K, N).
-    """
-    activations = np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-5)
-    rows = np.maximum(np.abs(weights).max(axis=1), 1e-5)
-    logs = SMOOTHING * np.log(activations) - (1 - SMOOTHING) * np.log(rows)
-    factors: NDArray[np.float32] = np.exp(np.clip(logs - logs.mean(), -7, 7)).astype(np.float32)
-    return factors
-
-
-def activation_scale(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Scale and zero point of the whole tensor; zero itself is exact."""
-    least, greatest = min(float(low.min()), 0.0), max(float(high.max()), 1e-6)
-    scale = np.float32((greatest - least) / ACTIVATION_LEVELS)
-    return np.asarray(scale), np.asarray(np.rint(-least / scale), np.uint8)
-
-
-def weight_scales(weights: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The weights as int8 (K, N) with the scale of each output channel, float32 (N,)."""
-    sizes = np.abs(weights)
-    pairs = (sizes[:-1] + sizes[1:]).max(axis=0, initial=0.0)
-    scales = (np.maximum(np.maximum(sizes.max(axis=0), pairs), 1e-8) / PAIR_MAXIMUM).astype(np.float32)
-    return np.rint(weights / scales).astype(np.int8), scales
-
-
-def _outputs(model: Any, feeds: Feeds) -> list[NDArray[Any]]:
-    session = _session(model)
-    return [value for feed in feeds for value in session.run(None, _taken(session, feed))]
+    expected = outputs("")
+    return {name: sum(float(np.square(a - b).sum()) for a, b in zip(outputs(name), expected)) for name in names}
 
 
 def _taken(session: Any, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

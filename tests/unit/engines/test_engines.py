@@ -11,6 +11,7 @@ from bert_handler import Predictor
 from bert_handler.artifact import CHECKSUMS, Artifact, unpack
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported
+from bert_handler.packaging import engine_choice
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from tests.zoo import ENCODERS
@@ -88,7 +89,8 @@ def test_a_masked_token_inside_a_sequence_is_not_read(tmp_path, zoo):
 
 def test_the_same_model_gives_the_same_bytes(tmp_path, zoo):
     calibration = TEXTS * 20
-    for options in ({"engine": "onnx"}, {"engine": "onnx", "quantization": "int8", "calibration": calibration}):
+    int8 = {"quantization": "int8", "calibration": calibration}
+    for options in ({"engine": "onnx"}, {"engine": "onnx", **int8}, {"engine": "openvino", **int8}):
         model = zoo("bert", "embedding")
         digests = {build(model, "model", "1.0", tmp_path / str(i), force=True, **options).sha256 for i in range(2)}
         assert len(digests) == 1
@@ -159,13 +161,20 @@ def test_an_engine_file_for_other_weights_is_found_at_load(exports, tmp_path, en
     ("options", "message"),
     [
         ({"engine": "onnx", "quantization": "int8"}, "give --calibration FILE with at least 32 lines"),
-        ({"engine": "openvino", "quantization": "int8", "calibration": TEXTS * 20}, "not for openvino"),
+        ({"engine": "auto", "quantization": "int8"}, "give --calibration FILE with at least 32 lines"),
         ({"engine": "onx"}, "onnx"),
         ({"engine_only": True}, "--engine-only needs an exported engine"),
     ],
 )
 def test_wrong_wishes_say_what_to_change(tmp_path, zoo, options, message):
     with pytest.raises(ConfigError, match=message):
+        build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+
+
+def test_auto_says_why_nothing_is_chosen(tmp_path, zoo, monkeypatch):
+    monkeypatch.setattr(engine_choice, "AGREEMENT", 1.1)
+    options = {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}
+    with pytest.raises(ConfigError, match=r"onnx int8: only .* of the answers are torch's.*openvino int8: only"):
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
 
 
@@ -192,12 +201,13 @@ def test_a_directory_without_a_graph_says_how_to_get_one(zoo):
 
 
 @pytest.mark.slow
-def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path):
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path, engine):
     from bert_handler.packaging.demo_model import assemble
 
     model = assemble(tmp_path / "demo")
     calibration = [review.text for review in reviews() if bucket(review.film)][::25][:400]
-    options = {"engine": "onnx", "quantization": "int8", "calibration": calibration}
+    options = {"engine": engine, "quantization": "int8", "calibration": calibration}
     archive = archived(model, tmp_path, **options)
     texts, labels = held_out_reviews()
     found, expected = (
