@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 SETUP_CONFIG = "setup_config.json"
 MODEL_CONFIG = "model-config.yaml"
 ENVIRONMENT_PREFIX = "BERT_HANDLER_"
+QUANTIZATIONS = ("none", "int8")
 TRUST_REMOTE_CODE = "BERT_HANDLER_TRUST_REMOTE_CODE"
 """The server's consent, which `serve --trust-remote-code` gives; it turns nothing on that a model does not ask for."""
 NOT_SETTINGS = frozenset({"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN", "BERT_HANDLER_TOKENS", TRUST_REMOTE_CODE})
@@ -33,7 +34,7 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("engine", str, None, "torch, onnx or openvino; default: what the archive carries, else torch"),
     Parameter("dtype", str, "float32", "of the weights", choices=("float32", "bfloat16", "float16")),
     Parameter("compile", bool, False, "compile the torch engine's graph: slower to load, fewer kernels a forward"),
-    Parameter("quantization", str, "none", "of the weights", choices=("none", "int8")),
+    Parameter("quantization", str, "none", "of the weights", choices=QUANTIZATIONS),
     Parameter("device", str, None, "cpu, cuda or cuda:N; default: cuda where there is one"),
     Parameter("max_batch_tokens", int, None, "padded tokens of one forward; default: by device", minimum=1),
     Parameter("max_batch_rows", int, 256, "sequences of one forward", minimum=1),

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 import bert_handler
 from bert_handler import jsonio
 from bert_handler.artifact import CHECKSUMS, MANIFEST, Artifact, sha256
-from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
+from bert_handler.config import MODEL_CONFIG, QUANTIZATIONS, SETUP_CONFIG, read_settings
+from bert_handler.engines import ENGINES
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
 from bert_handler.loading import load_task
+from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import sign
 from bert_handler.tasks.base import Task
@@ -128,18 +130,37 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
 
 
 def _carry_engine(
-    stage: Path, scratch: Path, engine: str | None, quantization: str, calibration: Sequence[Instance] | None
+    stage: Path, scratch: Path, wanted: str | None, quantization: str, calibration: Sequence[Instance] | None
 ) -> Sequence[Measured]:
     # The settings may name an engine whose graph is not there yet, so the task is read without them.
     settings = read_settings(stage, None, {})
-    engine = engine or settings.pop("engine", None) or "torch"
+    configured = settings.pop("engine", None)
+    if wanted and configured and wanted != configured:
+        raise ConfigError(f"--engine {wanted}, but the settings say engine={configured!r}; take one of them out")
+    engine = wanted or configured or "torch"
+    _check_choice(engine, quantization, calibration)
     if engine == "torch":
         return ()
     from bert_handler.packaging.engine_choice import Wish, choose
 
-    settings = {key: value for key, value in settings.items() if key not in {"engine", "quantization"}}
+    settings.pop("quantization", None)
     task = load_task(Artifact.of_directory(stage), settings)
     return choose(stage, scratch / "engines", task, Wish(engine, quantization), calibration)
+
+
+def _check_choice(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> None:
+    """ConfigError where the options of an engine cannot hold."""
+    if engine not in {*ENGINES, "auto"}:
+        raise ConfigError(unknown(engine, {*ENGINES, "auto"}, "engine"))
+    if quantization not in QUANTIZATIONS:
+        raise ConfigError(unknown(quantization, QUANTIZATIONS, "quantization"))
+    if engine == "torch" and quantization != "none":
+        raise ConfigError(
+            f"--quantization {quantization} needs an exported engine; add --engine onnx, openvino or auto "
+            f"(torch quantizes when it loads: set quantization to {quantization} in {SETUP_CONFIG})"
+        )
+    if engine == "torch" and calibration is not None:
+        raise ConfigError("--calibration needs an exported engine; add --engine onnx, openvino or auto")
 
 
 def _leave_out_weights(stage: Path) -> None:

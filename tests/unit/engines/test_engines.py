@@ -162,13 +162,24 @@ def test_an_engine_file_for_other_weights_is_found_at_load(exports, tmp_path, en
     [
         ({"engine": "onnx", "quantization": "int8"}, "give --calibration FILE with at least 32 lines"),
         ({"engine": "auto", "quantization": "int8"}, "give --calibration FILE with at least 32 lines"),
-        ({"engine": "onx"}, "onnx"),
+        ({"engine": "onx"}, "unknown engine 'onx'; did you mean 'onnx'"),
+        ({"engine": "onnx", "quantization": "int4"}, "unknown quantization 'int4'; did you mean 'int8'"),
+        ({"quantization": "int8"}, "--quantization int8 needs an exported engine; add --engine onnx"),
+        ({"calibration": TEXTS}, "--calibration needs an exported engine"),
         ({"engine_only": True}, "--engine-only needs an exported engine"),
     ],
 )
 def test_wrong_wishes_say_what_to_change(tmp_path, zoo, options, message):
     with pytest.raises(ConfigError, match=message):
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+
+
+def test_an_engine_that_the_settings_contradict_is_refused(tmp_path, zoo):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text('{"engine": "onnx"}')
+    with pytest.raises(ConfigError, match="--engine torch, but the settings say engine='onnx'"):
+        build(model, "model", "1.0", tmp_path, engine="torch")
 
 
 def test_auto_says_why_nothing_is_chosen(tmp_path, zoo, monkeypatch):
