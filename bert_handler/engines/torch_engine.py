@@ -32,6 +32,9 @@ with suppress(ImportError), deferred("scipy.optimize"):
 
 logger = logging.getLogger(__name__)
 
+DTYPE = "dtype" if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
+"""What `from_pretrained` calls the weights' type."""
+
 
 class Graph(torch.nn.Module):
     """A transformers model with the task's head behind it: what runs, and what is exported."""
@@ -100,8 +103,7 @@ class TorchEngine(Engine):
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = _checked(device)
         bound_kernel_cache()
-        model = load_model(artifact, task, config)
-        model = model.to(device=target, dtype=getattr(torch, config.dtype)).eval()
+        model = load_model(artifact, task, config, getattr(torch, config.dtype)).to(target).eval()
         if config.quantization == "int8":
             if target.type != "cpu":
                 raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
@@ -161,9 +163,11 @@ def _checked(device: str) -> torch.device:
     return target
 
 
-def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:
+def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: torch.dtype | None = None) -> Any:
     """Load the transformers model with the task's head, from local safetensors or a state dict.
 
+    dtype: of the weights; by default transformers' own choice.  Not left to `Module.to`, which would also take
+    what a model keeps in float32: the frequencies of rotary positions, a layer of T5's.
     Raises ConfigError when files are missing, or weights of the head are: they would be random.
     """
     loader = getattr(transformers, task.model_class)
@@ -174,6 +178,7 @@ def load_model(artifact: Artifact, task: Task, config: HandlerConfig) -> Any:
             local_files_only=True,
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
+            **({} if dtype is None else {DTYPE: dtype}),
         )
     except pickle.UnpicklingError as exc:
         raise ConfigError("the model's weights are pickled code, which is never run; save them as safetensors") from exc
