@@ -282,22 +282,28 @@ class Scheduler:
             self._measure(len(live) * self.n_cores / threads, time.monotonic() - now)
 
     def _forward(self, entries: Sequence[_Entry], threads: int) -> None:
-        try:
-            outputs = self._run([entry.row for entry in entries], threads)
-        except Exception as exc:
-            if len(entries) == 1:
-                if not isinstance(exc, RequestError):
-                    logger.exception("a forward of %d tokens failed", entries[0].row.length)
-                    exc = InternalError()
-                _deliver(entries, [exc])
-                return
-            # One row may be to blame, or all of them together need too much memory.
-            logger.warning("a forward of %d rows failed (%s); trying halves", len(entries), type(exc).__name__)
-            middle = len(entries) // 2
-            self._forward(entries[:middle], threads)
-            self._forward(entries[middle:], threads)
+        outcomes = self._attempt(entries, threads)
+        if outcomes is not None:
+            _deliver(entries, outcomes)
             return
-        _deliver(entries, outputs)
+        # Not where the exception is handled: its traceback holds what the failed forward has in memory.
+        middle = len(entries) // 2
+        self._forward(entries[:middle], threads)
+        self._forward(entries[middle:], threads)
+
+    def _attempt(self, entries: Sequence[_Entry], threads: int) -> Sequence[Outcome] | None:
+        """Compute rows together; None where that fails and halves may do better."""
+        try:
+            return self._run([entry.row for entry in entries], threads)
+        except Exception as exc:
+            if len(entries) > 1:
+                # One row may be to blame, or all of them together need too much memory.
+                logger.warning("a forward of %d rows failed (%s); trying halves", len(entries), type(exc).__name__)
+                return None
+            if isinstance(exc, RequestError):
+                return [exc]
+            logger.exception("a forward of %d tokens failed", entries[0].row.length)
+            return [InternalError()]
 
     def _measure(self, n_rows: float, seconds: float) -> None:
         """Learn the rate from a forward; n_rows: had all cores computed its like."""

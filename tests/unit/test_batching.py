@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -97,6 +98,24 @@ def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():
     outcomes = scheduler.submit([row(11), row(12), row(13), row(12)]).result(10)
     scheduler.close()
     assert [isinstance(outcome, InternalError) for outcome in outcomes] == [False, False, True, False]
+
+
+def test_halves_run_when_the_failed_forward_has_let_go_of_its_memory():
+    held, alive = [], []
+
+    def run(rows, threads):
+        alive.append([kept() is not None for kept in held])
+        activations = np.zeros(1000)
+        held.append(weakref.ref(activations))
+        if len(rows) > 1:
+            raise MemoryError
+        return [{}]
+
+    scheduler = Scheduler(run, LIMITS)
+    scheduler.submit([row()] * 4).result(10)
+    scheduler.close()
+    assert len(alive) == 7
+    assert not any(map(any, alive))
 
 
 def test_a_forward_on_all_cores_counts_once():
