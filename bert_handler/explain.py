@@ -235,7 +235,10 @@ class Explainer:
 
     def _load(self) -> dict[str, Method]:
         engine = self._predictor.engine
-        ablation: dict[str, Method] = {FEATURE_ABLATION: FeatureAblation(self._task, engine, self._step_tokens)}
+        # Steps have as many rows and tokens as the instance gives them.
+        ablation: dict[str, Method] = {
+            FEATURE_ABLATION: FeatureAblation(self._task, engine.uncompiled, self._step_tokens)
+        }
         if not self._has_gradients:
             return ablation
         from bert_handler.engines.torch_engine import TorchEngine

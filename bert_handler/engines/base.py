@@ -98,6 +98,11 @@ class Engine(ABC):
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         """Run one batch on at most `threads` cores.  Called from several threads at once."""
 
+    @property
+    def uncompiled(self) -> Engine:
+        """The same model for batches of any shape: itself, where it does not compile each."""
+        return self
+
     def settle(self) -> None:  # noqa: B027
         """Let go of what loading and the first forward needed and others do not; called once after them."""
 

@@ -125,6 +125,10 @@ class TorchEngine(Engine):
         self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property
+    def uncompiled(self) -> TorchEngine:
+        return TorchEngine(self.graph, self.transfer.device) if self.compiles_shapes else self
+
+    @property
     def device(self) -> str:
         return str(self.transfer.device)
 

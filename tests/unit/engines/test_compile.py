@@ -43,6 +43,22 @@ def test_rows_in_buckets_are_answered_alike(zoo):
     plain.close()
 
 
+def test_explanations_give_no_new_shapes_to_a_graph_that_compiles_each(zoo):
+    predictor = Predictor.load(zoo("bert", "sequence_classification"), device="cpu")
+    engine, met = predictor.engine, []
+    run, engine.shape, engine.compiles_shapes = engine._run, bucket, True
+
+    def compiled(**inputs):
+        met.append(tuple(inputs["input_ids"].shape))
+        return run(**inputs)
+
+    engine._run = compiled
+    explanation = predictor.explain(["the cat sat"], method="feature_ablation")[0]
+    predictor.close()
+    assert explanation["words"] == ["the", "cat", "sat"]
+    assert met == [(1, 16)], "the decision alone"
+
+
 @pytest.mark.slow
 def test_a_compiled_graph_answers_as_an_eager_one(zoo):
     directory = zoo("bert", "sequence_classification")
