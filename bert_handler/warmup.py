@@ -55,10 +55,17 @@ def _bounds(batches: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _sized(row: Row, length: int) -> Row:
-    """A row of that length: the sample's tokens again and again, up to its last one, which some models look for."""
-    inputs = {name: np.resize(values, length) for name, values in row.inputs.items()}
+    """A row of that length: the sample's tokens again and again, up to its last one, which some models look for.
+
+    Inputs that have not one entry a token, as the places of masks, keep their number and stay within the row.
+    """
+    inputs = {}
     for name, values in row.inputs.items():
-        inputs[name][-1] = values[-1]
+        if len(values) == row.length:
+            inputs[name] = np.resize(values, length)
+            inputs[name][-1] = values[-1]
+        else:
+            inputs[name] = np.minimum(values, length - 1)
     return row._replace(inputs=inputs, length=length)
 
 

@@ -63,6 +63,39 @@ def test_rows_are_made_from_the_sample_to_its_last_token():
     np.testing.assert_array_equal(computed.batches[4][1].inputs["input_ids"], [2, 7, 8, 3] * 4 + [3])
 
 
+def test_the_places_of_masks_are_not_stretched_and_lie_within_the_row():
+    computed = Computed()
+    sample = SAMPLE._replace(inputs={**SAMPLE.inputs, "mask_positions": np.array([2])})
+    warmup.warm_up(computed, sample, Limits(64, 1, 8192, PADDED), 17, bucket)
+    assert [row.inputs["mask_positions"].tolist() for _, row in computed.batches] == [[0]] * 2 + [[2]] * 2
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [("sequence_classification", "the cat"), ("fill_mask", "the [MASK]"), ("token_classification", "the cat")],
+)
+def test_traffic_has_no_shape_that_the_load_has_not_had(zoo, monkeypatch, head, text):
+    pytest.importorskip("torch")
+    from bert_handler.engines.torch_engine import TorchEngine
+
+    met = set()
+    run = TorchEngine.forward
+
+    def forward(self, batch, threads):
+        met.add(tuple(batch.shapes.items()))
+        return run(self, batch, threads)
+
+    monkeypatch.setattr(TorchEngine, "forward", forward)
+    monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
+    monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
+    settings = {"threads": 1, "max_batch_tokens": 96, "max_batch_rows": 4}
+    predictor = Predictor.load(zoo("bert", head), device="cpu", model_yaml={"handler": settings})
+    warmed = set(met)
+    predictor.predict([" ".join([text] * n) for n in range(1, 16)] * 2)
+    predictor.close()
+    assert met == warmed
+
+
 def test_more_shapes_than_the_bound_are_said(caplog, monkeypatch):
     monkeypatch.setattr(warmup, "MAX_SHAPES", 2)
     caplog.set_level(logging.INFO)
