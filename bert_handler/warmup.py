@@ -15,7 +15,7 @@ from bert_handler.schema import Row
 
 logger = logging.getLogger(__name__)
 
-MAX_SHAPES = 256
+MAX_SHAPES = 384
 """The rest is made when it is met."""
 FORWARDS = 2
 """The first makes the kernels, the second records the CUDA graph."""

@@ -48,10 +48,18 @@ def snug(n_rows: int, length: int) -> tuple[int, int]:
     return n_rows, length
 
 
-def bucket(n_rows: int, length: int) -> tuple[int, int]:
-    """The next of few shapes, each of which is compiled once: powers of two rows, four lengths an octave."""
+def bucket(n_rows: int, length: int, longest: int | None = None) -> tuple[int, int]:
+    """The next of few shapes, each of which is compiled once: two numbers of rows an octave, and four lengths.
+
+    longest: row that the model takes; padding does not go past it, where there may be no positions.
+    """
+    octave = 1 << (n_rows - 1).bit_length()
+    lower = 3 * octave // 4
     step = max(16, 1 << max(0, length.bit_length() - 3))
-    return 1 << (n_rows - 1).bit_length(), -(-length // step) * step
+    padded = -(-length // step) * step
+    if longest is not None and length <= longest:
+        padded = min(padded, longest)
+    return lower if n_rows <= lower else octave, padded
 
 
 def collate(rows: Sequence[Row], padding: Mapping[str, int], side: str = "right", shape: Shape = snug) -> Batch:

@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,8 @@ class TorchEngine(Engine):
         if self.device == "cpu":
             self._all_cores = cores
         else:
-            self.shape, self.compiles_shapes = bucket, True
+            longest = self.graph.task.model.tokenizer.spec.max_length
+            self.shape, self.compiles_shapes = partial(bucket, longest=longest), True
         self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property

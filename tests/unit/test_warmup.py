@@ -37,21 +37,22 @@ def shapes(limits, max_length):
 @pytest.mark.parametrize(
     ("tokens", "rows", "max_length", "expected"),
     [
-        (64, 4, 32, {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32)}),
+        (64, 4, 32, {(1, 16), (2, 16), (3, 16), (4, 16), (1, 32), (2, 32), (3, 32)}),
         (64, 1, 48, {(1, 16), (1, 32), (1, 48)}),
         # Three rows of 33 tokens are more than 64; a lone row is always computed.
-        (64, 4, 80, {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32), (1, 48), (1, 64), (1, 80)}),
+        (64, 4, 80, {(1, 16), (2, 16), (3, 16), (4, 16), (1, 32), (2, 32), (3, 32), (1, 48), (1, 64), (1, 80)}),
     ],
 )
 def test_the_shapes_are_those_that_the_limits_allow(tokens, rows, max_length, expected):
     assert shapes(Limits(tokens, rows, 8192, PADDED), max_length) == expected
 
 
-def test_all_that_can_be_met_is_found_and_bounded():
+@pytest.mark.parametrize(("longest", "n_shapes"), [(512, 226), (8192, 323)])
+def test_all_that_can_be_met_is_found_and_bounded(longest, n_shapes):
     limits = Limits(16384, 256, 8192, GPU)
-    met = {bucket(n, length) for length in range(1, 513) for n in range(1, min(256, 16384 // length) + 1)}
-    assert shapes(limits, 512) == met
-    assert len(met) == 132 <= warmup.MAX_SHAPES
+    met = {bucket(n, length) for length in range(1, longest + 1) for n in range(1, min(256, 16384 // length) + 1)}
+    assert shapes(limits, longest) == met
+    assert len(met) == n_shapes <= warmup.MAX_SHAPES
 
 
 def test_rows_are_made_from_the_sample_to_its_last_token():
@@ -100,14 +101,14 @@ def test_more_shapes_than_the_bound_are_said(caplog, monkeypatch):
     monkeypatch.setattr(warmup, "MAX_SHAPES", 2)
     caplog.set_level(logging.INFO)
     assert warmup.warm_up(Computed(), SAMPLE, Limits(64, 4, 8192, PADDED), 32, bucket) == 2
-    assert "compiling 2 shapes of 6: up to 2 rows and 1 tokens" in caplog.text
+    assert "compiling 2 shapes of 7: up to 2 rows and 1 tokens" in caplog.text
 
 
 def test_progress_is_said(caplog, monkeypatch):
     monkeypatch.setattr(warmup, "REPORT_EVERY_S", 0.0)
     caplog.set_level(logging.INFO)
     warmup.warm_up(Computed(), SAMPLE, Limits(64, 4, 8192, PADDED), 32, bucket)
-    assert "6 shapes of 6 are compiled after" in caplog.text
+    assert "7 shapes of 7 are compiled after" in caplog.text
 
 
 def test_a_shape_that_fails_stops_the_load():
@@ -138,7 +139,7 @@ def test_no_request_waits_for_the_compiler(zoo, monkeypatch):
     settings = {"compile": True, "threads": 1, "max_length": 48, "max_batch_tokens": 96, "max_batch_rows": 4}
     predictor = Predictor.load(zoo("bert", "sequence_classification"), device="cpu", model_yaml={"handler": settings})
     warmed, graphs = set(met), torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert warmed == {(1, 16), (2, 16), (4, 16), (1, 32), (2, 32), (4, 32), (1, 48), (2, 48)}
+    assert warmed == {(1, 16), (2, 16), (3, 16), (4, 16), (1, 32), (2, 32), (3, 32), (4, 32), (1, 48), (2, 48)}
     predictor.predict([" ".join(["cat"] * n) for n in range(1, 46)] * 2)
     predictor.close()
     assert met == warmed

@@ -8,6 +8,7 @@ import torch
 
 from bert_handler import Predictor
 from bert_handler.engines.base import bucket, collate
+from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import ConfigError
 from bert_handler.schema import Row
 
@@ -18,13 +19,32 @@ def row(*ids):
     return Row({"input_ids": np.array(ids), "attention_mask": np.ones(len(ids), dtype=np.int64)}, len(ids))
 
 
-def test_buckets_are_few_and_no_more_than_twice_as_large():
+def test_buckets_are_few_and_no_more_than_half_as_large_again():
     shapes = {bucket(rows, length) for rows in range(1, 65) for length in range(1, 513)}
-    assert len(shapes) == 7 * 16
+    assert sorted({rows for rows, _ in shapes}) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    assert len(shapes) == 12 * 16
     for rows, length in [(1, 1), (3, 17), (5, 100), (33, 300), (64, 512)]:
         wide, long = bucket(rows, length)
-        assert rows <= wide < 2 * rows
+        assert rows <= wide < 1.5 * rows
         assert 0 <= long - length < max(16, length / 4 + 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "longest", "padded"),
+    [(500, None, 512), (500, 512, 512), (500, 510, 510), (510, 510, 510), (100, 510, 112), (600, 510, 640)],
+)
+def test_a_bucket_is_no_longer_than_the_models_longest_row(length, longest, padded):
+    """Further inputs, as candidates for masks, may be more than a row has tokens."""
+    assert bucket(1, length, longest) == (1, padded)
+
+
+def test_a_compiled_graph_is_not_asked_for_positions_that_the_model_has_not(zoo, load, monkeypatch):
+    predictor = load(zoo("bert", "sequence_classification", max_position_embeddings=40))
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+    engine = TorchEngine(predictor.engine.graph, torch.device("cuda:0"))
+    engine.compile(1)
+    assert engine.shape(1, 20) == (1, 32)
+    assert engine.shape(1, 33) == (1, 40)
 
 
 def test_a_bucket_is_filled_with_padding_and_with_the_last_row():
