@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 DTYPE = "dtype" if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
 
+Arrival = Callable[[], "dict[str, NDArray[Any]]"]
+"""Waits for the outputs of a forward that was launched."""
+
 
 class Graph(torch.nn.Module):
     """A transformers model with the task's head behind it: what runs, and what is exported."""
@@ -56,33 +59,41 @@ class Transfer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._staging = threading.local()
 
     def to_device(self, buffer: NDArray[np.int64]) -> torch.Tensor:
         """Copy the batch's one buffer; from pinned memory and without waiting on a GPU."""
         host = torch.from_numpy(buffer)
         if self.device.type == "cpu":
             return host
-        return self._pinned(host.numel()).copy_(host).to(self.device, non_blocking=True)
+        # torch gives a pinned block out again only when the copies from it have ended.
+        return host.pin_memory().to(self.device, non_blocking=True)
 
-    def _pinned(self, size: int) -> torch.Tensor:
-        # The thread's own, for the next forward too: its last one has ended when its outputs were copied back.
-        pinned: torch.Tensor | None = getattr(self._staging, "buffer", None)
-        if pinned is None or pinned.numel() < size:
-            pinned = torch.empty(1 << (size - 1).bit_length(), dtype=torch.int64, pin_memory=True)
-            self._staging.buffer = pinned
-        return pinned[:size]
+    def to_host(self, outputs: Mapping[str, torch.Tensor]) -> Arrival:
+        """Begin to copy all outputs back, packed into one buffer; the arrival waits for them."""
+        if self.device.type == "cpu":
+            return lambda: {name: value.numpy() for name, value in outputs.items()}
+        shapes = {name: value.shape for name, value in outputs.items()}
+        packed = torch.cat([value.float().flatten() for value in outputs.values()])
+        pinned = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+        pinned.copy_(packed, non_blocking=True)
+        # Who waits sleeps: by default CUDA spins, on a core that the tokenizer needs.
+        copied = torch.cuda.Event(blocking=True)
+        copied.record(torch.cuda.current_stream(self.device))
 
-    def to_host(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-        """Copy all outputs back, packed into one buffer where there are several."""
-        if self.device.type == "cpu" or len(outputs) == 1:
-            return {name: value.cpu().numpy() for name, value in outputs.items()}
-        packed = torch.cat([value.float().flatten() for value in outputs.values()]).cpu().numpy()
-        unpacked, start = {}, 0
-        for name, value in outputs.items():
-            unpacked[name] = packed[start : start + value.numel()].reshape(value.shape)
-            start += value.numel()
-        return unpacked
+        def arrive() -> dict[str, NDArray[Any]]:
+            copied.synchronize()
+            # Pinned memory is scarce, and rows keep their outputs until they are answered.
+            return _unpacked(pinned.numpy().copy(), shapes)
+
+        return arrive
+
+
+def _unpacked(packed: NDArray[Any], shapes: Mapping[str, torch.Size]) -> dict[str, NDArray[Any]]:
+    unpacked, start = {}, 0
+    for name, shape in shapes.items():
+        unpacked[name] = packed[start : start + shape.numel()].reshape(shape)
+        start += shape.numel()
+    return unpacked
 
 
 class TorchEngine(Engine):
@@ -99,6 +110,8 @@ class TorchEngine(Engine):
         self.transfer = Transfer(device)
         self._run: Any = graph
         self._all_cores = 1
+        # One thread launches all forwards of a GPU: torch.compile records CUDA graphs anew in each thread.
+        self._launcher = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="launch")
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
@@ -136,6 +149,10 @@ class TorchEngine(Engine):
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         self._limit_threads(threads)
+        arrive = self._launch(batch) if self._launcher is None else self._launcher.submit(self._launch, batch).result()
+        return arrive()
+
+    def _launch(self, batch: Batch) -> Arrival:
         with torch.inference_mode():
             return self.transfer.to_host(self._run(**self._inputs(batch)))
 

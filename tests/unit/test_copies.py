@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from bert_handler import Predictor
-from bert_handler.engines.torch_engine import Transfer
+from bert_handler.engines.base import collate
+from bert_handler.engines.torch_engine import TorchEngine, Transfer
 from bert_handler.schema import Request
 
 
@@ -50,24 +54,59 @@ def test_requests_together_are_one_tokenizer_call_and_one_copy_a_micro_batch(pre
     assert transfer.sent == transfer.fetched == len(forwards)
 
 
-def test_a_batch_goes_to_a_gpu_as_one_copy_from_a_kept_pinned_buffer(monkeypatch) -> None:
-    """No GPU here: the `meta` device stands in for one, and pinning is recorded instead of done."""
-    pinned, copied = [], []
-    move, empty = torch.Tensor.to, torch.empty
+class PretendedGpu:
+    """There is none here: what torch would do there is done on the CPU, and noted with its thread."""
 
-    def to(self, *args, **kwargs):
-        copied.append((self.tolist(), args, kwargs))
-        return move(self, *args, **kwargs)
+    type = "cuda"
 
-    def pinned_empty(size, dtype, pin_memory):
-        pinned.append((size, pin_memory))
-        return empty(size, dtype=dtype)
+    def __init__(self, monkeypatch) -> None:
+        self.done = []
+        empty, to = torch.empty, torch.Tensor.to
 
-    monkeypatch.setattr(torch, "empty", pinned_empty)
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    transfer = Transfer(torch.device("meta"))
-    device = ((torch.device("meta"),), {"non_blocking": True})
-    for size in (24, 30, 5, 33):
-        assert transfer.to_device(np.arange(size, dtype=np.int64)).shape == (size,)
-        assert copied.pop() == (list(range(size)), *device)
-    assert pinned == [(32, True), (64, True)]
+        def pinned_empty(*args, pin_memory=False, **kwargs):
+            if pin_memory:
+                self.note("pin outputs")
+            return empty(*args, **kwargs)
+
+        def moved(tensor, *args, **kwargs):
+            if self not in args:
+                return to(tensor, *args, **kwargs)
+            self.note("send", **kwargs)
+            return tensor
+
+        monkeypatch.setattr(torch, "empty", pinned_empty)
+        monkeypatch.setattr(torch.Tensor, "to", moved)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: self.note("pin inputs") or tensor.clone())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: device)
+        monkeypatch.setattr(torch.cuda, "Event", self.event)
+
+    def note(self, what, **options) -> None:
+        thread = threading.current_thread().name.partition("_")[0]
+        self.done.append((thread, what, *options.items()))
+
+    def event(self, **options):
+        self.note("event", **options)
+        return SimpleNamespace(record=lambda device: self.note("record"), synchronize=lambda: self.note("wait"))
+
+
+@pytest.mark.parametrize(
+    ("head", "text"), [("sequence_classification", "the cat sat"), ("fill_mask", "the [MASK] sat")]
+)
+def test_a_batch_goes_to_a_gpu_and_back_in_one_copy_each_that_one_thread_launches(zoo, load, monkeypatch, head, text):
+    predictor = load(zoo("bert", head))
+    example = predictor.task.encode([predictor.task.parse(text, predictor.config.parameters)])[0]
+    batch = collate(example.rows * 3, {})
+    expected = predictor.engine.forward(batch, 1)
+    gpu = PretendedGpu(monkeypatch)
+    found = TorchEngine(predictor.engine.graph, gpu).forward(batch, 1)
+    assert gpu.done == [
+        ("launch", "pin inputs"),
+        ("launch", "send", ("non_blocking", True)),
+        ("launch", "pin outputs"),
+        ("launch", "event", ("blocking", True)),
+        ("launch", "record"),
+        ("MainThread", "wait"),
+    ]
+    assert list(found) == list(expected)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
