@@ -42,12 +42,17 @@ What waits is then more, and of more lengths to choose from, when those end."""
 
 @dataclass(frozen=True)
 class Limits:
-    """max_batch_tokens: of one forward, weighed by `cost`.  max_queue_rows: rows that may wait."""
+    """max_batch_tokens: of one forward, weighed by `cost`.  max_queue_rows: rows that may wait.
+
+    serial: forwards run one after another, as on a GPU, each with all that fits.  One is made ready while
+        another runs only where it is full: what else waits is better computed together.
+    """
 
     max_batch_tokens: int
     max_batch_rows: int
     max_queue_rows: int
     cost: Cost
+    serial: bool = False
 
 
 class Ticket:
@@ -239,12 +244,17 @@ class Scheduler:
     def _startable(self) -> int:
         """Cores for one more forward, 0 where none may start."""
         since = self.waits_since
-        if since is None:
+        if since is None or (self._limits.serial and self._n_used and not self._is_full):
             return 0
         free = min(self.cores.free, self.n_cores - self._n_used)
         if free > 0 and self.cores.next() is self:
             return free
         return int(self._n_used == 0 < self._n_beside and time.monotonic() >= since + PATIENCE_S)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the rows that wait fill a forward."""
+        return self._queue.cost >= self._limits.max_batch_tokens or len(self._queue) >= self._limits.max_batch_rows
 
     @property
     def _n_beside(self) -> int:
@@ -260,6 +270,8 @@ class Scheduler:
         return left if left > 0 else PATIENCE_S
 
     def _take(self, free: int) -> tuple[list[_Entry], int]:
+        if self._limits.serial:
+            return self._queue.take(self._limits.max_batch_tokens, self._limits.max_batch_rows), 1
         others = self.cores.n_waiting(but=self)
         shares = min(free, len(self._queue) + others)
         # Where others wait, the next forward is not of this model.

@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
+LANES = 2
+"""Forwards on a GPU: one runs, while the next is made ready or the rows of the last are delivered."""
+
 Slot = Union[Failure, EncodedExample]
 
 
@@ -107,8 +110,11 @@ class Predictor:
             self.config.max_batch_rows,
             self.config.max_queue_rows,
             engine.cost,
+            serial=not engine.parallel_forwards,
         )
-        n_cores = self.cpu.cores if engine.parallel_forwards else 1
+        # To generate is a forward a token, each made ready after the last: beside it nothing would be won.
+        lanes = 1 if task.needs_generation else LANES
+        n_cores = self.cpu.cores if engine.parallel_forwards else lanes
         self.scheduler = Scheduler(self._run, self.limits, n_cores, PROCESS_CORES if kind == "cpu" else None)
 
     @classmethod

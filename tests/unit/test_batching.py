@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,26 @@ def test_rows_that_come_meanwhile_wait_for_a_core_and_no_longer(scheduler, forwa
     forwards.gate.set()
     assert lengths(first) == [8]
     assert lengths(second) == [8, 8]
+
+
+def test_the_next_serial_forward_is_made_ready_when_it_is_full(forwards):
+    scheduler = Scheduler(forwards, replace(LIMITS, serial=True), n_cores=2)
+    forwards.gate.clear()
+    futures = [scheduler.submit([row()])]
+    while not forwards.calls:
+        time.sleep(0.001)
+    futures.append(scheduler.submit([row()] * 7))
+    time.sleep(0.05)
+    assert forwards.calls == [(1, 1)], "seven rows are not a forward of eight"
+    futures.append(scheduler.submit([row()] * 13))
+    while len(forwards.calls) < 2:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert forwards.calls == [(1, 1), (8, 1)], "two lanes"
+    forwards.gate.set()
+    assert [len(future.result(10)) for future in futures] == [1, 7, 13]
+    assert forwards.calls[2] == (8, 1)
+    scheduler.close()
 
 
 def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():

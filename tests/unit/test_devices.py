@@ -1,4 +1,4 @@
-"""Which device a model is loaded on: configured, offered by the host, or found."""
+"""Which device a model is loaded on: configured, offered by the host, or found; and how it computes there."""
 
 from __future__ import annotations
 
@@ -31,6 +31,26 @@ pytest.importorskip("onnxruntime")
 )
 def test_an_offered_gpu_is_taken_by_engines_that_can_use_it(engine, configured, offered, chosen):
     assert choose_device(configured, offered, engine_class(engine)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head", "device", "lanes"),
+    [
+        ("bert", "sequence_classification", "cpu", 3),
+        ("bert", "sequence_classification", "cuda:0", 2),
+        ("gpt2", "generation", "cuda:0", 1),
+    ],
+)
+def test_a_gpu_computes_one_forward_and_makes_the_next_ready(zoo, load, architecture, head, device, lanes):
+    torch = pytest.importorskip("torch")
+    from bert_handler.engines.torch_engine import TorchEngine
+
+    loaded = load(zoo(architecture, head), threads=3)
+    engine = TorchEngine(loaded.engine.graph, torch.device(device))
+    predictor = Predictor(loaded.task, engine, loaded.identity)
+    predictor.close()
+    assert predictor.scheduler.n_cores == lanes
+    assert predictor.limits.serial == (device != "cpu")
 
 
 @pytest.fixture(scope="module")
