@@ -117,7 +117,10 @@ class TorchEngine(Engine):
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = _checked(device)
         bound_kernel_cache()
-        model = load_model(artifact, task, config, getattr(torch, config.dtype)).to(target).eval()
+        model = load_model(artifact, task, config, getattr(torch, config.dtype))
+        if target.type != "cpu":
+            _check_embeddings(model, task)
+        model = model.to(target).eval()
         if config.quantization == "int8":
             if target.type != "cpu":
                 raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
@@ -184,6 +187,17 @@ def _checked(device: str) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= n_gpus:
         raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")
     return target
+
+
+def _check_embeddings(model: Any, task: Task) -> None:
+    """Raise ConfigError where the tokenizer has ids without an embedding: on a GPU one of them ends the process."""
+    n_embeddings = len(model.get_input_embeddings().weight)
+    highest = max(task.model.tokenizer.backend.get_vocab(with_added_tokens=True).values())
+    if highest >= n_embeddings:
+        raise ConfigError(
+            f"the tokenizer has ids up to {highest}, but the model has {n_embeddings} embeddings; "
+            "enlarge them (resize_token_embeddings), or choose device: cpu, where only texts with such tokens fail"
+        )
 
 
 def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: torch.dtype | None = None) -> Any:

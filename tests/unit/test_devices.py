@@ -79,3 +79,11 @@ def test_torchserve_on_a_gpu_host_runs_onnx_on_its_cpu(onnx_model, tmp_path):
 def test_a_configured_device_that_cannot_be_used_is_refused(onnx_model, engine, device, message):
     with pytest.raises(ConfigError, match=message):
         Predictor.load(onnx_model, engine=engine, device=device, environ={})
+
+
+def test_a_token_without_an_embedding_is_found_before_a_gpu_meets_it(zoo, monkeypatch):
+    torch = pytest.importorskip("torch")
+    directory = zoo("bert", "sequence_classification", vocab_size=700)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"the tokenizer has ids up to [0-9]+, but the model has 700 embeddings"):
+        Predictor.load(directory, device="cuda:0", environ={})
