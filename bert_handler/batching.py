@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
-from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
+from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
 from bert_handler.tasks.base import Outcome
@@ -307,6 +307,8 @@ class Scheduler:
         """Compute rows together; None where that fails and halves may do better."""
         try:
             return self._run([entry.row for entry in entries], threads)
+        except DeviceLostError as exc:
+            return [exc] * len(entries)
         except Exception as exc:
             if len(entries) > 1:
                 # One row may be to blame, or all of them together need too much memory.

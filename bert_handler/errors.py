@@ -104,6 +104,13 @@ class NotReadyError(RequestError):
     status = 503
 
 
+class DeviceLostError(NotReadyError):
+    """The device has failed and computes nothing any more for this process; another one may be able to."""
+
+    def __init__(self, message: str = "the model's device has failed; the server must be started again") -> None:
+        super().__init__(message)
+
+
 class DeadlineError(RequestError):
     """The time that the caller allowed ran out before the answer was computed."""
 

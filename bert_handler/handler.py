@@ -72,6 +72,9 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         started = time.perf_counter()
         bodies = list(self.postprocess(self.inference(self.preprocess(data))))
         self._count(len(bodies), time.perf_counter() - started)
+        if self.predictor.engine.lost:
+            # TorchServe answers the batch itself, and starts another worker.
+            raise SystemExit(1)
         return bodies
 
     def preprocess(self, data: Sequence[Mapping[str, Any]]) -> list[Call]:

@@ -50,7 +50,7 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         self._models = models
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerLiveResponse(live=True)
+        return pb.ServerLiveResponse(live=not any(model.lost for model in self._models().values()))
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         states = [await model.healthy() for model in self._models().values()]

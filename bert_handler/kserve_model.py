@@ -62,6 +62,15 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         """What the model has counted."""
         return self.predictor.metrics
 
+    @property
+    def lost(self) -> bool:
+        """Whether only a new process can serve it."""
+        return self.predictor.engine.lost
+
+    async def healthy(self) -> bool:
+        """Whether it would answer now."""
+        return self.ready and not self.lost
+
     def queue_rows(self) -> int:
         """Rows that wait for a forward."""
         return len(self.predictor.scheduler)

@@ -47,6 +47,10 @@ register_url_convertor("model", ModelName())
 class ServedModel(Interface):
     """What a route needs of a model, be it in this process or behind another server."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether only a new process can serve it."""
+
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Optional[Protocol]) -> Reply:
         """Answer one body; never raises for a refused request."""
 
@@ -106,7 +110,10 @@ class Routes:
         return _json({"name": "bert-handler", "version": bert_handler.__version__, "extensions": EXTENSIONS})
 
     async def live(self, asked: Asked) -> Reply:
-        """The process answers."""
+        """The process answers, and need not be started again for a device that has failed."""
+        lost = [name for name, model in self._models().items() if model.lost]
+        if lost:
+            raise NotReadyError(f"the device has failed of: {', '.join(lost)}")
         return _json({"live": True})
 
     async def ready(self, asked: Asked) -> Reply:

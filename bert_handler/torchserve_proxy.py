@@ -118,6 +118,8 @@ class TorchServe:
 class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     """A model that TorchServe runs, under the name that both servers know it by."""
 
+    lost = False
+
     def __init__(self, name: str, server: TorchServe) -> None:
         super().__init__(name)
         self.server = server

@@ -96,6 +96,8 @@ class Engine(ABC):
     shape: Shape = staticmethod(snug)
     compiles_shapes: bool = False
     """Whether it makes something for each shape, of which `shape` then gives few."""
+    lost: bool = False
+    """Whether its device has failed, and only a new process can compute."""
 
     @classmethod
     @abstractmethod
@@ -104,7 +106,10 @@ class Engine(ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
-        """Run one batch on at most `threads` cores.  Called from several threads at once."""
+        """Run one batch on at most `threads` cores.  Called from several threads at once.
+
+        Raises DeviceLostError where neither these rows nor others will ever be computed here.
+        """
 
     @property
     def uncompiled(self) -> Engine:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Callable
 
@@ -21,7 +21,7 @@ from bert_handler.config import HandlerConfig
 from bert_handler.cpu import cpu_budget
 from bert_handler.deferred import deferred
 from bert_handler.engines.base import Batch, Engine, bucket
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.memory import bound_kernel_cache
 from bert_handler.tasks.base import Task
@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 DTYPE = "dtype" if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
+
+DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
+"""A GPU answers nothing but the same error from then on, except where memory was all that it lacked."""
+OUT_OF_MEMORY = 2
+"""CUDA's code of that, where not torch itself found it."""
 
 Arrival = Callable[[], "dict[str, NDArray[Any]]"]
 """Waits for the outputs of a forward that was launched."""
@@ -152,8 +157,10 @@ class TorchEngine(Engine):
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         self._limit_threads(threads)
-        arrive = self._launch(batch) if self._launcher is None else self._launcher.submit(self._launch, batch).result()
-        return arrive()
+        with self._watched():
+            launcher = self._launcher
+            arrive = self._launch(batch) if launcher is None else launcher.submit(self._launch, batch).result()
+            return arrive()
 
     def _launch(self, batch: Batch) -> Arrival:
         with torch.inference_mode():
@@ -162,8 +169,21 @@ class TorchEngine(Engine):
     def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
         self._limit_threads(threads)
         pad_id = self.graph.task.model.tokenizer.spec.pad_id
-        with torch.inference_mode():
+        with self._watched(), torch.inference_mode():
             return generate(self.graph.model, self._inputs(batch), decoding, watch, pad_id)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Find out where the device has failed for good."""
+        try:
+            yield
+        except DEVICE_ERRORS as exc:
+            if getattr(exc, "error_code", None) == OUT_OF_MEMORY:
+                raise
+            if not self.lost:
+                logger.critical("%s has failed; only a new process can compute on it", self.device, exc_info=exc)
+            self.lost = True
+            raise DeviceLostError from exc
 
     def _inputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         buffer = self.transfer.to_device(batch.buffer)

@@ -14,7 +14,7 @@ import pytest
 from bert_handler import cores
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
-from bert_handler.errors import InternalError, QueueFullError
+from bert_handler.errors import DeviceLostError, InternalError, QueueFullError
 from bert_handler.schema import Row
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=5))
@@ -119,6 +119,20 @@ def test_a_forward_that_fails_is_halved_until_the_guilty_row_is_alone():
     outcomes = scheduler.submit([row(11), row(12), row(13), row(12)]).result(10)
     scheduler.close()
     assert [isinstance(outcome, InternalError) for outcome in outcomes] == [False, False, True, False]
+
+
+def test_rows_are_not_halved_where_the_device_has_failed():
+    sizes = []
+
+    def run(rows, threads):
+        sizes.append(len(rows))
+        raise DeviceLostError
+
+    scheduler = Scheduler(run, LIMITS)
+    outcomes = scheduler.submit([row()] * 4).result(10)
+    scheduler.close()
+    assert sizes == [4]
+    assert [type(outcome) for outcome in outcomes] == [DeviceLostError] * 4
 
 
 def test_halves_run_when_the_failed_forward_has_let_go_of_its_memory():

@@ -87,3 +87,35 @@ def test_a_token_without_an_embedding_is_found_before_a_gpu_meets_it(zoo, monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match=r"the tokenizer has ids up to [0-9]+, but the model has 700 embeddings"):
         Predictor.load(directory, device="cuda:0", environ={})
+
+
+async def test_a_host_whose_device_has_failed_asks_to_be_started_again(load, zoo, monkeypatch):
+    kserve_model = pytest.importorskip("bert_handler.kserve_model")
+    from starlette.testclient import TestClient
+
+    from bert_handler.asgi import Application
+    from bert_handler.guard import Guard
+    from bert_handler.kserve_grpc import Servicer
+    from bert_handler.routes import Routes
+
+    predictor = load(zoo("bert", "sequence_classification"))
+    models = {"bert": kserve_model.LocalModel("bert", predictor)}
+    client, servicer = TestClient(Application(Routes(lambda: models).routes(), Guard())), Servicer(lambda: models)
+    paths = ["/v2/health/live", "/v2/health/ready", "/v2/models/bert/ready"]
+    for lost, status in ((False, 200), (True, 503)):
+        monkeypatch.setattr(predictor.engine, "lost", lost)
+        assert [client.get(path).status_code for path in paths] == [status] * 3
+        assert (await servicer.ServerLive(None, None)).live != lost
+        assert (await servicer.ServerReady(None, None)).ready != lost
+
+
+def test_a_torchserve_worker_whose_device_has_failed_ends(onnx_model, tmp_path):
+    handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
+    unpack(onnx_model, tmp_path)
+    context = SimpleNamespace(system_properties={"model_dir": str(tmp_path)}, manifest=None, model_yaml_config=None)
+    handler.initialize(context)
+    assert handler.handle([], context) == []
+    handler.predictor.engine.lost = True
+    with pytest.raises(SystemExit):
+        handler.handle([], context)
+    handler.predictor.close()
