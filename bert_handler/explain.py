@@ -44,8 +44,9 @@ logger = logging.getLogger(__name__)
 OUTPUT = OutputSpec("explanation", "BYTES")
 OUTPUTS = {OUTPUT.name: OUTPUT}
 
-MAX_STEP_TOKENS = {"cpu": 128, "cuda": 16384}
-"""Padded tokens of one forward: on a CPU few, since predictions wait that long for a core."""
+MAX_STEP_TOKENS = {"cpu": 128, "cuda": 4096}
+"""Padded tokens of one step: on a CPU few, since predictions wait that long for a core; on a GPU fewer than of a
+forward, since the gradients need the activations of all layers at once."""
 
 
 @dataclass(frozen=True)
