@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import masking_utils
 
 from bert_handler import Predictor
 from bert_handler.engines.base import collate
-from bert_handler.engines.torch_engine import TorchEngine, Transfer
+from bert_handler.engines.torch_engine import Graph, TorchEngine, Transfer
 from bert_handler.schema import Request
+from tests.zoo import ENCODERS
 
 
 class RecordingTransfer(Transfer):
@@ -55,11 +60,11 @@ def test_requests_together_are_one_tokenizer_call_and_one_copy_a_micro_batch(pre
 
 
 class PretendedGpu:
-    """There is none here: what torch would do there is done on the CPU, and noted with its thread."""
+    """There is none here: what torch would do there is done in another place, and noted with its thread."""
 
     type = "cuda"
 
-    def __init__(self, monkeypatch) -> None:
+    def __init__(self, monkeypatch, place="cpu") -> None:
         self.done = []
         empty, to = torch.empty, torch.Tensor.to
 
@@ -72,7 +77,7 @@ class PretendedGpu:
             if self not in args:
                 return to(tensor, *args, **kwargs)
             self.note("send", **kwargs)
-            return tensor
+            return to(tensor, place, **kwargs)
 
         monkeypatch.setattr(torch, "empty", pinned_empty)
         monkeypatch.setattr(torch.Tensor, "to", moved)
@@ -110,3 +115,51 @@ def test_a_batch_goes_to_a_gpu_and_back_in_one_copy_each_that_one_thread_launche
     assert list(found) == list(expected)
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
+
+
+class Crossings(TorchDispatchMode):
+    """Notes what passes between the host and `meta`, on which nothing is computed and no value can be read.
+
+    Single numbers, which DeBERTa makes on the host, do not count.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        fetched = function is torch.ops.aten.copy_.default and args[1].device.type == "meta" != args[0].device.type
+        made = args[0] if fetched else function(*args, **(kwargs or {}))
+        tensors = [item for item in tree_leaves((args, kwargs, made)) if isinstance(item, torch.Tensor)]
+        if len({item.device.type for item in tensors if item.ndim}) > 1:
+            self.found.append(str(function.overloadpacket))
+        return made
+
+
+CROSSED_ONCE = ["aten.to", "aten.copy_"]
+
+
+def crossings(predictor, texts, monkeypatch):
+    """The operators of one forward that touch both the host and the device, and the shapes of its outputs."""
+    model = copy.deepcopy(predictor.engine.graph.model).to("meta")
+    engine = TorchEngine(Graph(model, predictor.task), PretendedGpu(monkeypatch, "meta"))
+    watched, launch = Crossings(), engine._launch
+
+    def launch_watched(batch):
+        with watched:
+            return launch(batch)
+
+    monkeypatch.setattr(engine, "_launch", launch_watched)
+    examples = predictor.task.encode([predictor.task.parse(text, predictor.config.parameters) for text in texts])
+    outputs = engine.forward(collate([example.rows[0] for example in examples], {}), 1)
+    return watched.found, {name: values.shape for name, values in outputs.items()}
+
+
+@pytest.mark.parametrize("architecture", ENCODERS)
+def test_a_model_needs_nothing_else_of_the_host(zoo, load, monkeypatch, architecture):
+    # A compiled graph does not look whether a mask masks anything either.
+    monkeypatch.setattr(masking_utils, "is_tracing", lambda *_: True)
+    predictor = load(zoo(architecture, "sequence_classification"), dtype="bfloat16")
+    found, shapes = crossings(predictor, ["the fox", "the lazy dog jumps over"], monkeypatch)
+    assert found == CROSSED_ONCE
+    assert shapes == {"logits": (2, 2)}
