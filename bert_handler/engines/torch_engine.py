@@ -33,13 +33,16 @@ with suppress(ImportError), deferred("scipy.optimize"):
 
 logger = logging.getLogger(__name__)
 
-DTYPE = "dtype" if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
+TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
+DTYPE = "dtype" if TRANSFORMERS >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
 
 DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 """A GPU answers nothing but the same error from then on, except where memory was all that it lacked."""
 OUT_OF_MEMORY = 2
 """CUDA's code of that, where not torch itself found it."""
+
+MASK = "attention_mask"
 
 Arrival = Callable[[], "dict[str, NDArray[Any]]"]
 """Waits for the outputs of a forward that was launched."""
@@ -55,7 +58,14 @@ class Graph(torch.nn.Module):
         self.model_inputs = accepted_inputs(model)
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        taken = {name: value for name, value in inputs.items() if name in self.model_inputs}
+        return self._answer(inputs, self.model_inputs)
+
+    def unmasked(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The same for rows without padding, whose mask only the head is given."""
+        return self._answer(inputs, self.model_inputs - {MASK})
+
+    def _answer(self, inputs: Mapping[str, torch.Tensor], names: frozenset[str]) -> dict[str, torch.Tensor]:
+        taken = {name: value for name, value in inputs.items() if name in names}
         return self.task.head(self.model(**taken), inputs)
 
 
@@ -163,8 +173,20 @@ class TorchEngine(Engine):
             return arrive()
 
     def _launch(self, batch: Batch) -> Arrival:
+        run = self.graph.unmasked if self._may_unmask and _is_whole(batch) else self._run
         with torch.inference_mode():
-            return self.transfer.to_host(self._run(**self._inputs(batch)))
+            return self.transfer.to_host(run(**self._inputs(batch)))
+
+    @property
+    def _may_unmask(self) -> bool:
+        """Whether the model waits for a GPU to tell whether a mask masks anything, and for a mask only.
+
+        Fused attention has faster kernels without one. transformers 4 makes one where none is given.
+        """
+        model = self.graph.task.model
+        if self.device == "cpu" or self._run is not self.graph or model.config.trust_remote_code:
+            return False
+        return TRANSFORMERS >= (5, 0) and self.graph.model.config._attn_implementation == "sdpa"
 
     def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:
         self._limit_threads(threads)
@@ -195,6 +217,12 @@ class TorchEngine(Engine):
         if self.device == "cpu":
             # A compiled graph is made for a number of threads: for one, and for all cores.
             torch.set_num_threads(threads if threads >= self._all_cores else 1)
+
+
+def _is_whole(batch: Batch) -> bool:
+    """Whether no row has padding, or anything else that attention leaves out."""
+    mask = batch.arrays().get(MASK)
+    return mask is not None and bool(mask.all())
 
 
 def _checked(device: str) -> torch.device:

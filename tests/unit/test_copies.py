@@ -163,3 +163,24 @@ def test_a_model_needs_nothing_else_of_the_host(zoo, load, monkeypatch, architec
     found, shapes = crossings(predictor, ["the fox", "the lazy dog jumps over"], monkeypatch)
     assert found == CROSSED_ONCE
     assert shapes == {"logits": (2, 2)}
+
+
+@pytest.mark.parametrize("architecture", sorted(set(ENCODERS) - {"mpnet"}))
+def test_a_batch_without_padding_needs_no_look_at_its_mask(zoo, load, monkeypatch, architecture):
+    """Nor does DeBERTa ever look; MPNet's attention is not fused."""
+    predictor = load(zoo(architecture, "sequence_classification"), dtype="bfloat16")
+    assert crossings(predictor, ["the fox", "the fox"], monkeypatch)[0] == CROSSED_ONCE
+
+
+@pytest.mark.parametrize("architecture", ENCODERS)
+@pytest.mark.parametrize("head", ["sequence_classification", "embedding"])
+def test_a_batch_without_padding_is_answered_alike_without_its_mask(zoo, load, architecture, head):
+    predictor = load(zoo(architecture, head))
+    task, graph = predictor.task, predictor.engine.graph
+    rows = [item.rows[0] for item in task.encode([task.parse("the fox", predictor.config.parameters)] * 2)]
+    inputs = {name: torch.from_numpy(values) for name, values in collate(rows, {}).arrays().items()}
+    with torch.inference_mode():
+        found, expected = graph.unmasked(**inputs), graph(**inputs)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=0, atol=1e-6)
