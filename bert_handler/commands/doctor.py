@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Tuple
+from typing import List, Tuple
 
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +46,7 @@ def _findings() -> Iterator[Tuple[str, str]]:
         yield package, _installed(package)
     budget = cpu_budget()
     yield "cores to compute on", f"{budget.cores}: {budget.reason}"
-    yield "gpu", _gpu()
+    yield from (("gpu", found) for found in _gpus())
     yield "java (TorchServe)", _java()
 
 
@@ -68,12 +68,15 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
-def _gpu() -> str:
+def _gpus() -> List[str]:
     try:
         import torch
     except ImportError:
-        return "unknown: torch is not installed"
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none: models run on the CPU"
+        return ["unknown: torch is not installed"]
+    if not torch.backends.cuda.is_built():
+        return ["none: this torch is built without CUDA, models run on the CPU"]
+    found = [f"cuda:{index}: {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+    return found or ["none: models run on the CPU"]
 
 
 def _java() -> str:

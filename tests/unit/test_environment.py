@@ -1,4 +1,4 @@
-"""Which Python the scripts set up, and what doctor says of the one that runs."""
+"""Which Python the scripts set up, and what doctor says of it and of GPUs."""
 
 from __future__ import annotations
 
@@ -67,6 +67,24 @@ def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
     found = find_python([], PYTHON=named)
     assert found.returncode == 1
     assert f"no Python of 3.11 or newer that makes virtual environments at PYTHON={named}" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("built", "names", "said"),
+    [
+        (True, ["A10G", "A10G"], ["cuda:0: A10G", "cuda:1: A10G"]),
+        (True, [], ["none: models run on the CPU"]),
+        (False, [], ["this torch is built without CUDA"]),
+    ],
+)
+def test_doctor_lists_all_gpus_or_says_why_there_is_none(monkeypatch, built, names, said):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert all(words in result.output for words in said)
 
 
 @pytest.mark.parametrize(
