@@ -150,11 +150,12 @@ class TorchEngine(Engine):
 
         That happens in the first forwards, which are those of the self-test.
         """
-        if self.device == "cpu":
+        if self._launcher is None:
             self._all_cores = cores
         else:
             longest = self.graph.task.model.tokenizer.spec.max_length
             self.shape, self.compiles_shapes = partial(bucket, longest=longest), True
+            self._launcher.submit(_expect_many_shapes).result()
         self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property
@@ -223,6 +224,21 @@ def _is_whole(batch: Batch) -> bool:
     """Whether no row has padding, or anything else that attention leaves out."""
     mask = batch.arrays().get(MASK)
     return mask is not None and bool(mask.all())
+
+
+def _expect_many_shapes() -> None:
+    """Prepare this thread to compile for many shapes; torch's settings are each thread's own."""
+    import torch.fx.experimental._config as symbols
+    from torch._inductor.config import triton
+
+    # A CUDA graph a shape is meant, not warned of; that two inputs are of one length by chance is no rule.
+    for settings, name, value in (
+        (triton, "cudagraph_dynamic_shape_warn_limit", None),
+        (symbols, "use_duck_shape", False),
+    ):
+        # Not every version of torch has both.
+        if hasattr(settings, name):
+            setattr(settings, name, value)
 
 
 def _checked(device: str) -> torch.device:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch._inductor.config import triton
 
 from bert_handler import Predictor
 from bert_handler.engines.base import bucket, collate
@@ -38,13 +43,57 @@ def test_a_bucket_is_no_longer_than_the_models_longest_row(length, longest, padd
     assert bucket(1, length, longest) == (1, padded)
 
 
-def test_a_compiled_graph_is_not_asked_for_positions_that_the_model_has_not(zoo, load, monkeypatch):
+def test_a_gpu_compiles_no_positions_that_the_model_has_not(zoo, load, monkeypatch):
     predictor = load(zoo("bert", "sequence_classification", max_position_embeddings=40))
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
     engine = TorchEngine(predictor.engine.graph, torch.device("cuda:0"))
     engine.compile(1)
     assert engine.shape(1, 20) == (1, 32)
     assert engine.shape(1, 33) == (1, 40)
+
+
+class Recorded:
+    """Stands for inductor: counts the graphs, and the sizes for which it would record one as a CUDA graph."""
+
+    def __init__(self):
+        self.n_graphs, self.sizes, self.warn_limits = 0, set(), set()
+
+    def __call__(self, module, examples):
+        number, self.n_graphs = self.n_graphs, self.n_graphs + 1
+        self.warn_limits.add(triton.cudagraph_dynamic_shape_warn_limit)
+        inputs = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
+        numbers = [i for i, value in enumerate(inputs) if not isinstance(value, torch.Tensor)]
+
+        def run(*values):
+            self.sizes.add((number, *(values[i] for i in numbers)))
+            return module(*values)
+
+        return make_boxed_func(run)
+
+
+@pytest.mark.slow
+def test_a_gpu_records_nothing_new_in_traffic_and_warns_of_nothing(zoo, load, monkeypatch):
+    """The places of masks are as many as tokens by chance in some shapes, and not in others."""
+    settings = {"max_length": 32, "max_batch_tokens": 64, "max_batch_rows": 2}
+    loaded = load(zoo("bert", "fill_mask", num_hidden_layers=1), **settings)
+    recorded, compile_graph = Recorded(), torch.compile
+    backend = aot_autograd(fw_compiler=recorded, inference_compiler=recorded)
+    monkeypatch.setattr(
+        torch, "compile", lambda graph, dynamic, mode: compile_graph(graph, dynamic=dynamic, backend=backend)
+    )
+    torch._dynamo.reset()
+    engine = TorchEngine(loaded.engine.graph, torch.device("cpu"))
+    engine._launcher = ThreadPoolExecutor(1)
+    engine.compile(1)
+    predictor = Predictor(loaded.task, engine, loaded.identity)
+    predictor.self_test()
+    warmed = set(recorded.sizes)
+    assert recorded.n_graphs == 2, "one row, and several"
+    assert len(warmed) == 4
+    predictor.predict(["the [MASK]", "the [MASK] " * 3, "the [MASK] " * 10] * 3)
+    predictor.close()
+    assert recorded.sizes == warmed
+    assert recorded.warn_limits == {None}
 
 
 def test_a_bucket_is_filled_with_padding_and_with_the_last_row():
