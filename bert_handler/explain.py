@@ -74,7 +74,7 @@ class Explainer:
         self._instance_s = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
         kind = predictor.engine.device.partition(":")[0]
-        self._step_tokens = MAX_STEP_TOKENS.get(kind, 16384)
+        self._step_tokens = MAX_STEP_TOKENS[kind]
         config = predictor.config
         self._has_gradients = predictor.engine.supports_gradients and config.quantization == "none"
 

@@ -106,7 +106,7 @@ class Predictor:
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         self.limits = Limits(
-            self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 16384),
+            self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS[kind],
             self.config.max_batch_rows,
             self.config.max_queue_rows,
             engine.cost,

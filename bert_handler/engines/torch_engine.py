@@ -243,10 +243,13 @@ def _expect_many_shapes() -> None:
 
 def _checked(device: str) -> torch.device:
     """The device of that name; ConfigError where there is none."""
+    unknown = ConfigError(f"device={device!r} is unknown; choose cpu, cuda or cuda:N")
     try:
         target = torch.device(device)
     except RuntimeError as exc:
-        raise ConfigError(f"device={device!r} is unknown; choose cpu, cuda or cuda:N") from exc
+        raise unknown from exc
+    if target.type not in ("cpu", "cuda"):
+        raise unknown
     n_gpus = torch.cuda.device_count()
     if target.type == "cuda" and (target.index or 0) >= n_gpus:
         raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")

@@ -74,6 +74,8 @@ def test_torchserve_on_a_gpu_host_runs_onnx_on_its_cpu(onnx_model, tmp_path):
         ("onnx", "cuda:0", "the onnx engine runs on the CPU; use engine: torch on a GPU"),
         ("torch", "cuda:99", "torch sees [0-9]+ GPU"),
         ("torch", "gpu", "device='gpu' is unknown; choose cpu, cuda or cuda:N"),
+        ("torch", "meta", "device='meta' is unknown; choose cpu, cuda or cuda:N"),
+        ("torch", "mps", "device='mps' is unknown; choose cpu, cuda or cuda:N"),
     ],
 )
 def test_a_configured_device_that_cannot_be_used_is_refused(onnx_model, engine, device, message):
