@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ TRUST_REMOTE_CODE = "BERT_HANDLER_TRUST_REMOTE_CODE"
 """The server's consent, which `serve --trust-remote-code` gives; it turns nothing on that a model does not ask for."""
 NOT_SETTINGS = frozenset({"BERT_HANDLER_COOKIE", "BERT_HANDLER_TOKEN", "BERT_HANDLER_TOKENS", TRUST_REMOTE_CODE})
 """Consent, and secrets of `infer` and `serve`, which may be set where a model is loaded."""
+SERVICE_LINK = re.compile(
+    r"BERT_HANDLER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_[A-Z]+_(PROTO|PORT|ADDR))=.*"
+    r"|BERT_HANDLER_(\w+_)?PORT(_\d+_[A-Z]+)?=[a-z]+://.*"
+)
+"""NAME=VALUE that the kubelet injects for Services of the namespace, named bert-handler or bert-handler-*."""
 
 SETTINGS: tuple[Parameter, ...] = (
     Parameter("mode", str, None, "the task; default: from the model's architecture"),
@@ -132,9 +138,14 @@ def read_settings(directory: Path, model_yaml: Mapping[str, Any] | None, environ
         raise ConfigError(f"{MODEL_CONFIG}: handler must be a mapping of settings")
     settings.update(handler)
     for name, value in environ.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS and not _is_service_link(name, value):
             settings[name[len(ENVIRONMENT_PREFIX) :].lower()] = value
     return settings
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    # The name alone would hide BERT_HANDLER_PORT=8080, which somebody has set in vain.
+    return SERVICE_LINK.fullmatch(f"{name}={value}") is not None
 
 
 def _read_setup_config(path: Path) -> dict[str, Any]:
