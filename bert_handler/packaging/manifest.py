@@ -141,7 +141,7 @@ def metadata(service: Service, name: str, annotations: Mapping[str, str]) -> dic
 
 
 def scaling(service: Service) -> dict[str, Any]:
-    """Replicas and what they follow, the request's timeout, and where payloads are logged."""
+    """Replicas and what they follow, the request's timeout, where payloads are logged, and whose account."""
     found: dict[str, Any] = {"minReplicas": service.min_replicas, "maxReplicas": service.max_replicas}
     if service.autoscaling == "keda":
         found["autoScaling"] = {"metrics": [_queue_metric(service)]}
@@ -160,6 +160,8 @@ def scaling(service: Service) -> dict[str, Any]:
         annotations["bert-handler/revision"] = service.revision
     if annotations:
         found["annotations"] = annotations
+    # A Service named bert-handler would put its address among the settings.
+    found["enableServiceLinks"] = False
     if service.service_account:
         found["serviceAccountName"] = service.service_account
     return found

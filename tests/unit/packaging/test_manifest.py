@@ -161,6 +161,13 @@ def test_model_starts_within_a_budget_of_its_own(capsys):
     assert "annotations" not in raw
 
 
+@pytest.mark.parametrize("host", ["torchserve", "kserve"])
+def test_pods_have_no_variables_of_other_services(capsys, host):
+    explained = ["--explainer"] if host == "kserve" else []
+    spec = objects(capsys, "--host", host, *explained)["InferenceService"]["spec"]
+    assert [component["enableServiceLinks"] for component in spec.values()] == [False] * (1 + len(explained))
+
+
 def test_kserve_host_runs_locked_down(capsys):
     container = objects(capsys, "--host", "kserve")["ServingRuntime"]["spec"]["containers"][0]
     security = container["securityContext"]
