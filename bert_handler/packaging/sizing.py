@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from bert_handler import jsonio
@@ -34,8 +34,9 @@ READ_BYTES_PER_S = 10 * MIB
 """Unpacking, checking and loading from a slow volume."""
 
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".data"}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[kMGT]i?|)")
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_QUANTITY = re.compile(rf"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+)|({'|'.join((*_DECIMAL, *_BINARY))}))")
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,18 @@ def startup_s(weight_bytes: int) -> int:
 
 
 def quantity(text: str) -> float:
-    """Read a Kubernetes quantity: 500m, 2, 2Gi, 1500M.  Raises ConfigError when it is none."""
-    found = _QUANTITY.fullmatch(text.strip())
-    if found is None or float(found[1]) == 0:
+    """Read a Kubernetes quantity: 500m, 2, 2Gi, 1500M, 4e9.  Raises ConfigError when it is none, or is zero."""
+    found = _QUANTITY.fullmatch(text)
+    value = _value(*found.groups()) if found else 0.0
+    if not 0 < value < inf:
         raise ConfigError(f"{text!r} is no quantity; give one like 500m, 2, 2Gi or 1500M")
-    number, unit = float(found[1]), found[2]
-    return number / 1000 if unit == "m" else number * _UNITS[unit]
+    return value
+
+
+def _value(number: str, exponent: str | None, unit: str | None) -> float:
+    if unit in _BINARY:
+        return float(number) * _BINARY[unit]
+    return float(f"{number}e{exponent or _DECIMAL[unit or '']}")
 
 
 def mib(n_bytes: float) -> str:

@@ -109,13 +109,21 @@ def test_start_budget_grows_with_the_model():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("500m", 0.5), ("2", 2), ("2Gi", 2 * 2**30), ("1500M", 1.5e9), ("0.5", 0.5)]
+    ("text", "value"),
+    [
+        *(("500m", 0.5), ("2", 2), ("0.5", 0.5), (".5", 0.5), ("2.", 2), ("+2", 2)),
+        *(("4194304Ki", 2**32), ("2Mi", 2**21), ("2Gi", 2**31), ("2Ti", 2**41), ("1Pi", 2**50), ("1Ei", 2**60)),
+        *(("9k", 9e3), ("1500M", 1.5e9), ("1.5G", 1.5e9), ("2T", 2e12), ("1P", 1e15), ("1E", 1e18)),
+        *(("1e3", 1e3), ("1E3", 1e3), ("2.5e+9", 2.5e9), ("1500e-3", 1.5), ("500000u", 0.5), ("1000000000n", 1)),
+    ],
 )
 def test_quantities_are_those_of_kubernetes(text, value):
     assert sizing.quantity(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "2GB", "-1", "0", "zwei", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["", "2GB", "-1", "0", "0e3", "zwei", "2ki", "2K", "2mi", "2 Gi", " 2Gi", "e3", "1e999", ".", "\uff12Gi"]
+)
 def test_wrong_quantities_are_refused(text):
     with pytest.raises(ConfigError, match="is no quantity"):
         sizing.quantity(text)
