@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import bert_handler
+from bert_handler.engines import ENGINES
 from bert_handler.errors import ConfigError
+from bert_handler.packaging.names import check_label, check_name, check_service, check_uri
 from bert_handler.packaging.sizing import quantity
 
 HTTP_PORT = 8080
@@ -67,6 +69,13 @@ class Service:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        check_service(self.name)
+        check_uri("storage-uri", self.storage_uri)
+        check_name("model", self.model)
+        if self.namespace is not None:
+            check_label("namespace", self.namespace)
+        if self.engine is not None:
+            _choose("engine", self.engine, ENGINES)
         _choose("host", self.host, ("torchserve", "kserve"))
         _choose("device", self.device, ("cpu", "gpu"))
         _choose("protocol", self.protocol, ("v1", "v2", "grpc-v2"))

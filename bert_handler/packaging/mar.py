@@ -8,7 +8,6 @@ the KServe host, which also compares every file with MAR-INF/SHA256SUMS.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
 from bert_handler.loading import load_task
+from bert_handler.packaging.names import check_name
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import sign
@@ -52,7 +52,6 @@ MODEL_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".yaml", ".jinja"}
 LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt"}
 NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "cli.py", "__main__.py"}
 RESERVED = {"handler.py", "bert_handler", "MAR-INF", ENGINE_FILE}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,8 @@ def build(
     Raises ConfigError when the model, its settings or its labels are not servable, ArchiveError
     when the result would overwrite a file or does not answer its own self-test.
     """
-    for what, value in (("name", name), ("version", version)):
-        if not _NAME.fullmatch(value):
-            raise ConfigError(f"{what} {value!r} must be letters, digits, dots, dashes and underscores")
+    check_name("name", name)
+    check_name("version", version)
     target = export_path / f"{name}.mar"
     if target.exists() and not force:
         raise ArchiveError(f"{target} exists already; pass --force to replace it")

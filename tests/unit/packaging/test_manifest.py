@@ -200,6 +200,16 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
         (["--explainer"], "use --host kserve"),
         (["--min-replicas", "5"], "above max-replicas"),
         (["--memory", "2GB"], "no quantity"),
+        (["--engine", "foo"], "engine 'foo' is unknown; choose from torch, onnx, openvino"),
+        (["--name", "BERT_Seq"], "name 'BERT_Seq' must be lower-case letters and digits, dashes between"),
+        (["--name", ""], "name '' must be"),
+        (["--name", "bert-"], "name 'bert-' must be"),
+        (["--name", "2bert"], "name '2bert' must begin with a letter"),
+        (["--name", "b" * 54], "53 at most"),
+        (["--namespace", "Models"], "namespace 'Models' must be"),
+        (["--storage-uri", ""], "storage-uri '' is no URI"),
+        (["--storage-uri", "pvc://"], "storage-uri 'pvc://' is no URI"),
+        (["--model", "a/b"], "model 'a/b' must be letters"),
     ],
 )
 def test_what_does_not_go_together_is_refused(capsys, words, message):
@@ -207,6 +217,12 @@ def test_what_does_not_go_together_is_refused(capsys, words, message):
     said = capsys.readouterr()
     assert message in said.err
     assert said.out == ""
+
+
+def test_names_may_be_as_long_as_kserve_leaves_room_for(capsys):
+    long = {"--name": "b" * 53, "--namespace": "2" + "n" * 62}
+    service = objects(capsys, *(word for option in long.items() for word in option))["InferenceService"]
+    assert [service["metadata"]["name"], service["metadata"]["namespace"]] == list(long.values())
 
 
 def test_dockerfile_keeps_the_manifests_promises():

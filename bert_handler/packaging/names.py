@@ -1,0 +1,39 @@
+"""What archives, routes and Kubernetes take for a name; everything else is refused with ConfigError."""
+
+from __future__ import annotations
+
+import re
+
+from bert_handler.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+MAX_LABEL = 63
+SUFFIX = "-predictor"
+"""KServe names objects by the InferenceService and this, or `-explainer`."""
+
+
+def check_name(what: str, value: str) -> None:
+    """Of an archive, its version, or a route."""
+    if not _NAME.fullmatch(value):
+        raise ConfigError(f"{what} {value!r} must be letters, digits, dots, dashes and underscores")
+
+
+def check_label(what: str, value: str, most: int = MAX_LABEL) -> None:
+    """Of a namespace (RFC 1123)."""
+    if not _LABEL.fullmatch(value) or len(value) > most:
+        raise ConfigError(f"{what} {value!r} must be lower-case letters and digits, dashes between, {most} at most")
+
+
+def check_service(value: str) -> None:
+    """Of an InferenceService (RFC 1035), with room for KServe's suffix."""
+    if value[:1].isdigit():
+        raise ConfigError(f"name {value!r} must begin with a letter")
+    check_label("name", value, MAX_LABEL - len(SUFFIX))
+
+
+def check_uri(what: str, value: str) -> None:
+    """Of a place in a storage: SCHEME://PLACE."""
+    if not _URI.fullmatch(value):
+        raise ConfigError(f"{what} {value!r} is no URI; give one like pvc://CLAIM/FOLDER")
