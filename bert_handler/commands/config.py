@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import typer
 
@@ -31,7 +31,7 @@ def config(
     from bert_handler.packaging.pod import pod_settings
 
     settings = pod_settings(
-        archives,
+        [_routed(given) for given in archives],
         cpu,
         memory,
         workers=workers,
@@ -52,3 +52,9 @@ def config(
     else:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(settings.text(), encoding="utf-8")
+
+
+def _routed(given: str) -> Tuple[Optional[str], Path]:
+    route, equals, path = given.partition("=")
+    # A path may have `=` in it too.
+    return (None, Path(given)) if not equals or Path(given).is_file() else (route, Path(path))

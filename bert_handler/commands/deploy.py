@@ -110,7 +110,7 @@ def _made_config(directory: Path, route: str, archive: Path, cpu: str, memory: s
     from bert_handler.packaging.pod import pod_settings
 
     path = directory / "config.properties"
-    path.write_text(pod_settings([f"{route}={archive}"], cpu, memory).text(), encoding="utf-8")
+    path.write_text(pod_settings([(route, archive)], cpu, memory).text(), encoding="utf-8")
     return path
 
 

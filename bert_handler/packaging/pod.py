@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bert_handler.artifact import sha256
 from bert_handler.errors import ConfigError
 from bert_handler.packaging import sizing
+from bert_handler.packaging.names import check_name
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
 
 
 def pod_settings(
-    archives: Sequence[str],
+    archives: Sequence[tuple[str | None, Path]],
     cpu: str = "1",
     memory: str = "2Gi",
     *,
@@ -21,22 +23,19 @@ def pod_settings(
     registration: dict[str, Any] | None = None,
     **settings: Any,
 ) -> TorchServeSettings:
-    """Register archives, each PATH or ROUTE=PATH, with the workers that fit; comments say why.
+    """Register archives by their routes, with the workers that fit; comments say why.
 
-    cpu, memory: limits of the pod, shared evenly by the models.  registration: fields of every
-    RegisteredModel.  settings: of TorchServeSettings.  Raises ConfigError where a model does not fit.
+    archives: a route, or None for the archive's own name, and the file.  cpu, memory: limits of the
+    pod, shared evenly by the models.  registration: fields of every RegisteredModel.  settings: of
+    TorchServeSettings.  Raises ConfigError where a model does not fit, or two have the same name.
     """
+    facts_by_route = _facts_by_route(archives)
     models: dict[str, RegisteredModel] = {}
     comments = []
     n_models, overhead = len(archives), sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES
     cpus = sizing.quantity(cpu) / n_models
     memory_bytes = (int(sizing.quantity(memory)) - overhead) // n_models + overhead
-    for given in archives:
-        route, _, path = given.rpartition("=")
-        facts = sizing.ModelFacts.of_archive(Path(path))
-        route = route or facts.name
-        if route in models:
-            raise ConfigError(f"two archives for the route {route!r}; give them names: ROUTE=PATH")
+    for route, facts in facts_by_route.items():
         plan = sizing.plan_workers(facts.weight_bytes, cpus, memory_bytes, workers)
         comments.append(f"{route}: {plan.reason}")
         if plan.workers > 1:
@@ -48,3 +47,19 @@ def pod_settings(
             facts.archive, facts.version, plan.workers, startup_timeout_s=timeout_s, **(registration or {})
         )
     return TorchServeSettings(models, comments=tuple(comments), **settings)
+
+
+def _facts_by_route(archives: Sequence[tuple[str | None, Path]]) -> dict[str, sizing.ModelFacts]:
+    found: dict[str, sizing.ModelFacts] = {}
+    paths: dict[str, Path] = {}
+    for given, path in archives:
+        facts = sizing.ModelFacts.of_archive(path)
+        route = facts.name if given is None else given
+        check_name("route", route)
+        if route in found:
+            raise ConfigError(f"two archives for the route {route!r}; give them names: ROUTE=PATH")
+        other = paths.setdefault(path.name, path)
+        if other != path and sha256(other) != sha256(path):
+            raise ConfigError(f"{other} and {path} would be one file of the model store; rename one of them")
+        found[route] = facts
+    return found

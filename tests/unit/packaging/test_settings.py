@@ -20,12 +20,16 @@ MIB = 2**20
 @pytest.fixture
 def mar(tmp_path):
     """An archive of 88 MiB of weights, as far as its directory tells."""
-    path = tmp_path / "BERTSeqClassification.mar"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        manifest = {"model": {"modelName": "BERTSeqClassification", "modelVersion": "1.0", "handler": "handler.py"}}
-        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
-        archive.writestr("model.safetensors", bytes(88 * MIB))
-        archive.writestr("tokenizer.json", "{}")
+    return archive(tmp_path / "BERTSeqClassification.mar", bytes(88 * MIB))
+
+
+def archive(path, weights=b"", name="BERTSeqClassification"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as mar:
+        manifest = {"model": {"modelName": name, "modelVersion": "1.0", "handler": "handler.py"}}
+        mar.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        mar.writestr("model.safetensors", weights)
+        mar.writestr("tokenizer.json", "{}")
     return path
 
 
@@ -81,6 +85,32 @@ def test_two_models_share_the_pod(capsys, mar):
     found = properties(capsys, f"a={mar}", f"b={mar}", "--memory", "4Gi")
     assert list(json.loads(found["model_snapshot"])["models"]) == ["a", "b"]
     assert main(["config", str(mar), str(mar)]) == 1
+
+
+def test_two_archives_of_one_file_name_are_refused(capsys, tmp_path):
+    ours, same, other = (tmp_path / folder / "m.mar" for folder in ("ours", "same", "other"))
+    archive(ours, b"1"), archive(other, b"2")
+    same.parent.mkdir()
+    same.write_bytes(ours.read_bytes())
+    assert list(json.loads(properties(capsys, f"a={ours}", f"b={same}")["model_snapshot"])["models"]) == ["a", "b"]
+    assert main(["config", f"a={ours}", f"b={other}"]) == 1
+    assert f"{ours} and {other} would be one file of the model store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "routes"), [("", "a=b/m.mar", ["own"]), ("r=", "a=b/m.mar", ["r"]), ("", "r=m.mar", ["own"])]
+)
+def test_path_may_have_an_equals_sign(capsys, tmp_path, monkeypatch, route, path, routes):
+    monkeypatch.chdir(tmp_path)
+    archive(tmp_path / path, name="own")
+    snapshot = json.loads(properties(capsys, f"{route}{path}")["model_snapshot"])
+    assert list(snapshot["models"]) == routes
+
+
+@pytest.mark.parametrize("route", ["a/b", "..", "ä", "", "a b"])
+def test_route_must_be_a_name(capsys, mar, route):
+    assert main(["config", f"{route}={mar}"]) == 1
+    assert f"route {route!r} must be letters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
