@@ -33,7 +33,7 @@ def deploy(
     host: str = typer.Option("torchserve", help="torchserve or kserve."),
     device: str = typer.Option("cpu", help="cpu or gpu."),
     cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: str = typer.Option("2Gi", help="Memory request and limit."),
+    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: as of manifest."),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
@@ -52,13 +52,14 @@ def deploy(
     from bert_handler.artifact import sha256
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
-    from bert_handler.packaging.sizing import ModelFacts
+    from bert_handler.packaging.sizing import ModelFacts, default_memory
 
     facts = ModelFacts.of_archive(archive)
+    memory = memory or default_memory(host, device, facts.weight_bytes)
     own = directory or Path(f"deploy-{name}")
     own.mkdir(parents=True, exist_ok=True)
     if config is None:
-        config = _made_config(own, route, archive, cpu, memory)
+        config = _made_config(own, route, archive, host, cpu, memory)
     if manifest is None:
         if claim is None:
             raise ConfigError("give --claim, the volume's claim, or an own --manifest")
@@ -106,11 +107,13 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
     return Kubectl(namespace, pod, container, context, dry_run, show=show)
 
 
-def _made_config(directory: Path, route: str, archive: Path, cpu: str, memory: str) -> Path:
-    from bert_handler.packaging.pod import pod_settings
+def _made_config(directory: Path, route: str, archive: Path, host: str, cpu: str, memory: str) -> Path:
+    from bert_handler.packaging.pod import pod_settings, store_settings
 
+    archives = [(route, archive)]
+    settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     path = directory / "config.properties"
-    path.write_text(pod_settings([(route, archive)], cpu, memory).text(), encoding="utf-8")
+    path.write_text(settings.text(), encoding="utf-8")
     return path
 
 

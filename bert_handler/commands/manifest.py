@@ -22,7 +22,7 @@ def manifest(
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
     protocol: str = typer.Option("v2", help="v1, v2 or grpc-v2."),
     cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU."),
+    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU, or more."),
     gpus: int = typer.Option(1, min=1, help="GPUs of a replica, with --device gpu."),
     threads: Optional[int] = typer.Option(None, min=1, help="Threads of a replica; default: its whole CPUs."),
     startup: Optional[int] = typer.Option(None, min=1, help="Seconds to become ready; default: by size, else 150."),
@@ -51,9 +51,6 @@ def manifest(
     from bert_handler.packaging.manifest import Service, render
 
     weight_bytes = sizing.ModelFacts.of_archive(archive).weight_bytes if archive else 0
-    if archive and memory is None and device == "cpu":
-        needed = sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES + sizing.worker_bytes(weight_bytes)
-        memory = max("2Gi", sizing.mib(needed), key=sizing.quantity)
     service = Service(
         name,
         storage_uri,
@@ -65,7 +62,7 @@ def manifest(
         engine=engine,
         protocol=protocol,
         cpu=cpu,
-        memory=memory or ("4Gi" if device == "gpu" else "2Gi"),
+        memory=memory or sizing.default_memory(host, device, weight_bytes),
         gpus=gpus,
         threads=threads,
         startup_s=startup or (sizing.startup_s(weight_bytes) if archive else Service.startup_s),

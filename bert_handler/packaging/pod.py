@@ -1,4 +1,4 @@
-"""The settings of a pod that serves some archives on TorchServe within its limits."""
+"""The settings of a pod that serves some archives, on TorchServe within its limits."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ def pod_settings(
             facts.archive, facts.version, plan.workers, startup_timeout_s=timeout_s, **(registration or {})
         )
     return TorchServeSettings(models, comments=tuple(comments), **settings)
+
+
+def store_settings(archives: Sequence[tuple[str | None, Path]]) -> TorchServeSettings:
+    """Name archives by their routes; the KServe host reads nothing else.  Raises as `pod_settings`."""
+    facts_by_route = _facts_by_route(archives)
+    return TorchServeSettings(
+        {route: RegisteredModel(facts.archive, facts.version) for route, facts in facts_by_route.items()}
+    )
 
 
 def _facts_by_route(archives: Sequence[tuple[str | None, Path]]) -> dict[str, sizing.ModelFacts]:

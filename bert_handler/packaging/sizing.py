@@ -101,6 +101,13 @@ def worker_bytes(weight_bytes: int) -> int:
     return WORKER_BYTES + int(WEIGHTS_FACTOR * weight_bytes)
 
 
+def default_memory(host: str, device: str, weight_bytes: int = 0) -> str:
+    """Memory of a pod where none is given: 2Gi, 4Gi with a GPU, more where the model needs it."""
+    # The KServe host is one process, without a frontend or a wrapper beside it.
+    beside = FRONTEND_BYTES + WRAPPER_BYTES if host == "torchserve" else 0
+    return max("4Gi" if device == "gpu" else "2Gi", mib(beside + worker_bytes(weight_bytes)), key=quantity)
+
+
 def startup_s(weight_bytes: int) -> int:
     """Seconds that loading may take before something is wrong, in whole half minutes."""
     return 30 * ceil((START_S + weight_bytes / READ_BYTES_PER_S) / 30)

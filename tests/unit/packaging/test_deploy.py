@@ -11,10 +11,11 @@ import sys
 import zipfile
 
 import pytest
+import yaml
 
 from bert_handler.cli import main
 from bert_handler.packaging import deploy as steps
-from bert_handler.packaging import kubectl
+from bert_handler.packaging import kubectl, model_store
 from tests import kubectl_standin
 
 NAME = "torchserve-bert-v2"
@@ -247,6 +248,33 @@ def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatc
     said = capsys.readouterr().err
     assert f"{NAME} is not Ready after 1 s: Ready RevisionMissing" in said
     assert "apply" in said.split("in place: ")[1]
+
+
+@pytest.mark.parametrize(("host", "code"), [("torchserve", 1), ("kserve", 0)])
+def test_memory_is_checked_against_the_host_that_needs_it(cluster, capsys, host, code):
+    assert cluster.deploy("--host", host, "--memory", "700Mi") == code
+    assert ("do not fit a memory limit of 700Mi" in capsys.readouterr().err) is bool(code)
+    if host == "kserve":
+        models = model_store.models_of(cluster.volume)
+        assert models == {"bert": cluster.volume / "model-store" / "bert.mar"}
+
+
+@pytest.mark.parametrize("host", ["torchserve", "kserve"])
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_memory_is_that_of_the_manifest_command(cluster, capsys, host, device):
+    given = ["--host", host, "--device", device]
+    assert cluster.deploy(*given) == 0
+    capsys.readouterr()
+    service = ["--name", NAME, "--storage-uri", "pvc://c", "--archive", str(cluster.archive)]
+    assert main(["manifest", *service, *given]) == 0
+    written = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
+    assert memory_of(written) == memory_of(yaml.safe_load_all(capsys.readouterr().out))
+
+
+def memory_of(objects):
+    *_, service = objects
+    predictor = service["spec"]["predictor"]
+    return (predictor.get("pytorch") or predictor.get("model"))["resources"]["limits"]["memory"]
 
 
 def test_missing_kubectl_is_an_error(program, capsys, monkeypatch):

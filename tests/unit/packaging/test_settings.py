@@ -139,6 +139,18 @@ def test_start_budget_grows_with_the_model():
 
 
 @pytest.mark.parametrize(
+    ("host", "device", "weights", "memory"),
+    [
+        *(("torchserve", "cpu", 88 * MIB, "2Gi"), ("torchserve", "gpu", 88 * MIB, "4Gi"), ("kserve", "cpu", 0, "2Gi")),
+        *(("torchserve", "cpu", 1000 * MIB, "2324Mi"), ("kserve", "cpu", 1000 * MIB, "2Gi")),
+        *(("torchserve", "gpu", 3000 * MIB, "4924Mi"), ("kserve", "gpu", 3000 * MIB, "4380Mi")),
+    ],
+)
+def test_memory_grows_with_the_model(host, device, weights, memory):
+    assert sizing.default_memory(host, device, weights) == memory
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         *(("500m", 0.5), ("2", 2), ("0.5", 0.5), (".5", 0.5), ("2.", 2), ("+2", 2)),
