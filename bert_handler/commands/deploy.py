@@ -52,7 +52,9 @@ def deploy(
     from bert_handler.artifact import sha256
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
-    from bert_handler.packaging.sizing import ModelFacts, default_memory
+    from bert_handler.packaging.manifest import Service, documents
+    from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
+    from bert_handler.packaging.sizing import ModelFacts, default_memory, startup_s
 
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
@@ -63,9 +65,24 @@ def deploy(
     if manifest is None:
         if claim is None:
             raise ConfigError("give --claim, the volume's claim, or an own --manifest")
-        options = {"host": host, "device": device, "cpu": cpu, "memory": memory, "image": image, "model": route}
-        revision = sha256(archive)[:12] + "-" + sha256(config)[:12]
-        manifest = _made_manifest(own, name, claim, facts.weight_bytes, revision, options)
+        service = Service(
+            name,
+            f"pvc://{claim}",
+            host=host,
+            device=device,
+            model=route,
+            image=image,
+            cpu=cpu,
+            memory=memory,
+            startup_s=startup_s(facts.weight_bytes),
+        )
+        objects = documents(service)
+        applied = own / f"{name}.yaml"
+    else:
+        objects = read_objects(manifest)
+        applied = own / f"{name}-marked.yaml"
+    mark_revision(find_service(objects, name), sha256(archive)[:12] + "-" + sha256(config)[:12])
+    applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
     uploads = {f"{mount}/model-store/{archive.name}": archive, f"{mount}/config/config.properties": config}
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
@@ -73,7 +90,7 @@ def deploy(
     journal = Journal(
         (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
     )
-    bring(Deployment(name, uploads, manifest, mount, own, replace), kubectl, journal)
+    bring(Deployment(name, uploads, applied, mount, own, replace), kubectl, journal)
     _await(name, kubectl, timeout, journal, console)
     typer.echo(kubectl.run("get", "inferenceservice"), nl=False)
 
@@ -114,16 +131,6 @@ def _made_config(directory: Path, route: str, archive: Path, host: str, cpu: str
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     path = directory / "config.properties"
     path.write_text(settings.text(), encoding="utf-8")
-    return path
-
-
-def _made_manifest(directory: Path, name: str, claim: str, weight_bytes: int, revision: str, options: Any) -> Path:
-    from bert_handler.packaging.manifest import Service, render
-    from bert_handler.packaging.sizing import startup_s
-
-    service = Service(name, f"pvc://{claim}", startup_s=startup_s(weight_bytes), revision=revision, **options)
-    path = directory / f"{name}.yaml"
-    path.write_text(render(service), encoding="utf-8")
     return path
 
 

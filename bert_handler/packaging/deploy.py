@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from bert_handler.artifact import sha256
-from bert_handler.errors import ConfigError, DeploymentError
+from bert_handler.errors import DeploymentError
 from bert_handler.packaging.kubectl import Kubectl
 from bert_handler.packaging.ledger import FOLDER, Entry, Ledger, ledger_path
+from bert_handler.packaging.objects import object_names, read_objects
 
 POLL_S = 2.0
 
@@ -65,8 +66,7 @@ def deploy(plan: Deployment, kubectl: Kubectl, journal: Journal) -> None:
         present = kubectl.files(plan.mount)
         ledger = Ledger.read(kubectl, store) if store in present else Ledger(plan.name)
         missing = _examine(plan, kubectl, ledger, present)
-        objects = _objects(plan.manifest)
-        _examine_objects(kubectl, ledger, objects)
+        _examine_objects(kubectl, ledger, object_names(read_objects(plan.manifest)))
     with journal.step("make the directories"):
         _make_directories(plan, kubectl, ledger, present, store)
     for path in missing:
@@ -206,17 +206,6 @@ def _others(kubectl: Kubectl, mount: str, present: Sequence[str], store: str) ->
     folder = f"{mount}/{FOLDER}/"
     ledgers = [path for path in present if path.startswith(folder) and path.endswith(".json") and path != store]
     return {path: other.name for other in (Ledger.read(kubectl, item) for item in ledgers) for path in other.files}
-
-
-def _objects(manifest: Path) -> list[str]:
-    """KIND/NAME of each object of a manifest."""
-    import yaml
-
-    try:
-        items: list[Any] = [item for item in yaml.safe_load_all(manifest.read_text(encoding="utf-8")) if item]
-        return [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in items]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as exc:
-        raise ConfigError(f"{manifest} is no manifest: {exc}") from exc
 
 
 def _told(condition: Mapping[str, Any]) -> str:

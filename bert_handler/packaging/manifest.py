@@ -15,6 +15,7 @@ import bert_handler
 from bert_handler.engines import ENGINES
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.names import check_label, check_name, check_service, check_uri
+from bert_handler.packaging.objects import render_objects
 from bert_handler.packaging.sizing import quantity
 
 HTTP_PORT = 8080
@@ -36,7 +37,6 @@ class Service:
     model: route that probes ask for readiness (TorchServe alone; the KServe host knows its own).
     cpu, memory: requests and limits alike, since a throttled model misses every deadline.
     startup_s: until the model must be ready.  timeout_s: for one request.
-    revision: of the files on the volume; pods are replaced when it changes.
     """
 
     name: str
@@ -66,7 +66,6 @@ class Service:
     logger_url: str | None = None
     explainer: bool = False
     service_account: str | None = None
-    revision: str | None = None
 
     def __post_init__(self) -> None:
         check_service(self.name)
@@ -118,9 +117,7 @@ def documents(service: Service) -> list[dict[str, Any]]:
 
 def render(service: Service) -> str:
     """The manifest as YAML."""
-    import yaml
-
-    return str(yaml.safe_dump_all(documents(service), sort_keys=False, default_flow_style=False, width=120))
+    return render_objects(documents(service))
 
 
 def inference_service(service: Service) -> dict[str, Any]:
@@ -165,8 +162,6 @@ def scaling(service: Service) -> dict[str, Any]:
     if service.autoscaling == "knative":
         # Knative gives a revision ten minutes by default, and gives up silently after them.
         annotations["serving.knative.dev/progress-deadline"] = f"{max(600, 2 * service.startup_s)}s"
-    if service.revision:
-        annotations["bert-handler/revision"] = service.revision
     if annotations:
         found["annotations"] = annotations
     # A Service named bert-handler would put its address among the settings.

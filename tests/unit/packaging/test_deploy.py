@@ -23,6 +23,22 @@ WHERE = ["--name", NAME, "-n", "models", "--pod", "model-store-pod", "--containe
 FILES = {"config/config.properties", "model-store/bert.mar", f".bert-handler/{NAME}.json"}
 MODES = ("before", "after", "half")
 
+OWN_MANIFEST = f"""\
+# Ours.
+apiVersion: serving.kserve.io/v1alpha1
+kind: ServingRuntime
+metadata: {{name: ours}}
+spec: {{containers: []}}
+---
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {{name: {NAME}}}
+spec:
+  predictor:
+    annotations: {{sidecar.istio.io/inject: "false"}}
+    pytorch: {{storageUri: pvc://c}}
+"""
+
 
 class Cluster:
     """The stand-in's state, and the two commands on it."""
@@ -41,9 +57,8 @@ class Cluster:
             mar.writestr("model.safetensors", content)
 
     def deploy(self, *words, fail=""):
-        return self._run(
-            "deploy", str(self.archive), "--claim", "c", "--directory", str(self.home / "own"), *words, fail=fail
-        )
+        place = [] if "--manifest" in words else ["--claim", "c"]
+        return self._run("deploy", str(self.archive), *place, "--directory", str(self.home / "own"), *words, fail=fail)
 
     def undeploy(self, *words, fail=""):
         return self._run("undeploy", *words, fail=fail)
@@ -176,6 +191,38 @@ def test_new_archive_replaces_the_old_one_and_the_pods(cluster):
     assert cluster.tree() == FILES
     assert (cluster.volume / "model-store/bert.mar").read_bytes() == cluster.archive.read_bytes()
     assert cluster.objects[f"inferenceservice/{NAME}"]["applied"] == 2
+
+
+def test_own_manifest_has_its_pods_replaced_too(cluster):
+    own = cluster.home / "own.yaml"
+    own.write_text(OWN_MANIFEST)
+    for changed, applied in ((False, 1), (False, 1), (True, 2)):
+        if changed:
+            cluster.write_archive("two")
+        assert cluster.deploy("--manifest", str(own)) == 0
+        assert cluster.objects[f"inferenceservice/{NAME}"]["applied"] == applied
+        assert cluster.objects["servingruntime/ours"]["applied"] == 1
+    assert own.read_text() == OWN_MANIFEST
+    annotations = cluster.objects[f"inferenceservice/{NAME}"]["spec"]["predictor"]["annotations"]
+    assert annotations.pop("bert-handler/revision")
+    assert annotations == {"sidecar.istio.io/inject": "false"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (OWN_MANIFEST.replace(NAME, "other"), f"has no InferenceService '{NAME}'; it has servingruntime/ours"),
+        (OWN_MANIFEST.replace("predictor", "worker"), f"the InferenceService '{NAME}' has no spec.predictor"),
+        ("kind: [", "is no manifest"),
+        ("- a", "is no manifest"),
+    ],
+)
+def test_manifest_without_the_service_is_refused(cluster, capsys, content, message):
+    own = cluster.home / "own.yaml"
+    own.write_text(content)
+    assert cluster.deploy("--manifest", str(own)) == 1
+    assert message in capsys.readouterr().err
+    assert cluster.log == []
 
 
 def test_foreign_file_is_kept(cluster, capsys):

@@ -1,0 +1,53 @@
+"""The objects of a manifest, made or own: their names, and the mark that has their pods replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bert_handler.errors import ConfigError
+
+REVISION = "bert-handler/revision"
+"""Annotation of the pods: of the files on the volume that they serve."""
+
+
+def read_objects(path: Path) -> list[Any]:
+    """Read a manifest.  Raises ConfigError when it is none."""
+    import yaml
+
+    try:
+        objects = [item for item in yaml.safe_load_all(path.read_text(encoding="utf-8")) if item]
+        object_names(objects)
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as exc:
+        raise ConfigError(f"{path} is no manifest: {exc}") from exc
+    return objects
+
+
+def render_objects(objects: Sequence[Any]) -> str:
+    """The manifest as YAML."""
+    import yaml
+
+    return str(yaml.safe_dump_all(objects, sort_keys=False, default_flow_style=False, width=120))
+
+
+def object_names(objects: Sequence[Any]) -> list[str]:
+    """KIND/NAME of each object."""
+    return [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in objects]
+
+
+def find_service(objects: Sequence[Any], name: str) -> Any:
+    """The InferenceService of that name.  Raises ConfigError where there is none, or no predictor in it."""
+    for item in objects:
+        if item["kind"] == "InferenceService" and item["metadata"]["name"] == name:
+            if isinstance(item.get("spec"), dict) and isinstance(item["spec"].get("predictor"), dict):
+                return item
+            raise ConfigError(f"the InferenceService {name!r} has no spec.predictor")
+    raise ConfigError(f"the manifest has no InferenceService {name!r}; it has {', '.join(object_names(objects))}")
+
+
+def mark_revision(service: Any, revision: str) -> None:
+    """Have the pods of an InferenceService replaced when the files that they serve have changed."""
+    for component in (service["spec"].get(part) for part in ("predictor", "explainer")):
+        if component:
+            component["annotations"] = {**(component.get("annotations") or {}), REVISION: revision}
