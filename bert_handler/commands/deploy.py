@@ -52,22 +52,20 @@ def deploy(
     from bert_handler.artifact import sha256
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
-    from bert_handler.packaging.manifest import Service, documents
+    from bert_handler.packaging.manifest import DEVICES, HOSTS, Service, documents
+    from bert_handler.packaging.names import check_choice, check_service
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
     from bert_handler.packaging.sizing import ModelFacts, default_memory, startup_s
 
+    check_service(name)
+    check_choice("host", host, HOSTS)
+    check_choice("device", device, DEVICES)
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
-    own = directory or Path(f"deploy-{name}")
-    own.mkdir(parents=True, exist_ok=True)
-    if config is None:
-        config = _made_config(own, route, archive, host, cpu, memory)
     if manifest is None:
-        if claim is None:
-            raise ConfigError("give --claim, the volume's claim, or an own --manifest")
         service = Service(
             name,
-            f"pvc://{claim}",
+            _storage_uri(claim),
             host=host,
             device=device,
             model=route,
@@ -77,11 +75,19 @@ def deploy(
             startup_s=startup_s(facts.weight_bytes),
         )
         objects = documents(service)
-        applied = own / f"{name}.yaml"
+    elif claim or image:
+        raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     else:
         objects = read_objects(manifest)
-        applied = own / f"{name}-marked.yaml"
-    mark_revision(find_service(objects, name), sha256(archive)[:12] + "-" + sha256(config)[:12])
+    marked = find_service(objects, name)
+    settings = _settings(config, archive, route, host, cpu, memory)
+    # All that was given holds: from here on, files are written.
+    own = directory or Path(f"deploy-{name}")
+    own.mkdir(parents=True, exist_ok=True)
+    config = own / "config.properties"
+    config.write_bytes(settings)
+    mark_revision(marked, sha256(archive)[:12] + "-" + sha256(config)[:12])
+    applied = own / (f"{name}-marked.yaml" if manifest else f"{name}.yaml")
     applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
     uploads = {f"{mount}/model-store/{archive.name}": archive, f"{mount}/config/config.properties": config}
@@ -110,7 +116,9 @@ def undeploy(
     """
     from bert_handler.packaging.deploy import Journal
     from bert_handler.packaging.deploy import undeploy as take_back
+    from bert_handler.packaging.names import check_service
 
+    check_service(name)
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
     journal = Journal((lambda what: None) if dry_run else lambda what: typer.echo(what, err=True))
     for line in take_back(name, mount.rstrip("/"), kubectl, journal):
@@ -124,14 +132,25 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
     return Kubectl(namespace, pod, container, context, dry_run, show=show)
 
 
-def _made_config(directory: Path, route: str, archive: Path, host: str, cpu: str, memory: str) -> Path:
+def _storage_uri(claim: Optional[str]) -> str:
+    from bert_handler.packaging.names import check_subdomain
+
+    if claim is None:
+        raise ConfigError("give --claim, the volume's claim, or an own --manifest")
+    check_subdomain("claim", claim)
+    return f"pvc://{claim}"
+
+
+def _settings(config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str) -> bytes:
     from bert_handler.packaging.pod import pod_settings, store_settings
 
+    if config is not None:
+        if not config.is_file():
+            raise ConfigError(f"{config} does not exist")
+        return config.read_bytes()
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
-    path = directory / "config.properties"
-    path.write_text(settings.text(), encoding="utf-8")
-    return path
+    return settings.text().encode()
 
 
 def _await(name: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import bert_handler
 from bert_handler.engines import ENGINES
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.names import check_label, check_name, check_service, check_uri
+from bert_handler.packaging.names import check_choice, check_label, check_name, check_service, check_uri
 from bert_handler.packaging.objects import render_objects
 from bert_handler.packaging.sizing import quantity
 
@@ -24,6 +24,7 @@ METRICS_PORT = 8082
 USER = 1000
 PROBE_PERIOD_S = 5
 
+HOSTS, DEVICES = ("torchserve", "kserve"), ("cpu", "gpu")
 SCALING = {"knative": ("concurrency", "rps"), "hpa": ("cpu", "memory"), "keda": ("queue",)}
 """Metrics that each autoscaler can follow, its default first."""
 TARGETS = {"concurrency": 16, "rps": 50, "cpu": 70, "memory": 80, "queue": 32}
@@ -74,12 +75,12 @@ class Service:
         if self.namespace is not None:
             check_label("namespace", self.namespace)
         if self.engine is not None:
-            _choose("engine", self.engine, ENGINES)
-        _choose("host", self.host, ("torchserve", "kserve"))
-        _choose("device", self.device, ("cpu", "gpu"))
-        _choose("protocol", self.protocol, ("v1", "v2", "grpc-v2"))
-        _choose("autoscaling", self.autoscaling, SCALING)
-        _choose(f"{self.autoscaling}'s scale metric", self.metric, SCALING[self.autoscaling])
+            check_choice("engine", self.engine, ENGINES)
+        check_choice("host", self.host, HOSTS)
+        check_choice("device", self.device, DEVICES)
+        check_choice("protocol", self.protocol, ("v1", "v2", "grpc-v2"))
+        check_choice("autoscaling", self.autoscaling, SCALING)
+        check_choice(f"{self.autoscaling}'s scale metric", self.metric, SCALING[self.autoscaling])
         quantity(self.cpu), quantity(self.memory)
         if self.min_replicas > self.max_replicas:
             raise ConfigError(f"min-replicas={self.min_replicas} is above max-replicas={self.max_replicas}")
@@ -251,8 +252,3 @@ def _queue_metric(service: Service) -> dict[str, Any]:
 
 def _get(path: str) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": HTTP_PORT}}
-
-
-def _choose(what: str, value: str, allowed: Any) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{what} {value!r} is unknown; choose from {', '.join(allowed)}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from bert_handler.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
-MAX_LABEL = 63
+MAX_LABEL, MAX_SUBDOMAIN = 63, 253
 SUFFIX = "-predictor"
 """KServe names objects by the InferenceService and this, or `-explainer`."""
 
@@ -26,6 +28,12 @@ def check_label(what: str, value: str, most: int = MAX_LABEL) -> None:
         raise ConfigError(f"{what} {value!r} must be lower-case letters and digits, dashes between, {most} at most")
 
 
+def check_subdomain(what: str, value: str) -> None:
+    """Of a volume's claim (RFC 1123)."""
+    if not _SUBDOMAIN.fullmatch(value) or len(value) > MAX_SUBDOMAIN:
+        raise ConfigError(f"{what} {value!r} must be lower-case letters and digits, dashes and dots between")
+
+
 def check_service(value: str) -> None:
     """Of an InferenceService (RFC 1035), with room for KServe's suffix."""
     if value[:1].isdigit():
@@ -37,3 +45,9 @@ def check_uri(what: str, value: str) -> None:
     """Of a place in a storage: SCHEME://PLACE."""
     if not _URI.fullmatch(value):
         raise ConfigError(f"{what} {value!r} is no URI; give one like pvc://CLAIM/FOLDER")
+
+
+def check_choice(what: str, value: str, allowed: Collection[str]) -> None:
+    """Of one of few."""
+    if value not in allowed:
+        raise ConfigError(f"{what} {value!r} is unknown; choose from {', '.join(allowed)}")

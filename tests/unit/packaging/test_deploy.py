@@ -66,7 +66,7 @@ class Cluster:
     def _run(self, *words, fail):
         (self.home / "log").unlink(missing_ok=True)
         self.monkeypatch.setenv("KUBECTL_STANDIN_FAIL", fail)
-        return main([words[0], *words[1:], *WHERE])
+        return main([words[0], *WHERE, *words[1:]])
 
     @property
     def log(self):
@@ -322,6 +322,41 @@ def memory_of(objects):
     *_, service = objects
     predictor = service["spec"]["predictor"]
     return (predictor.get("pytorch") or predictor.get("model"))["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "foo"], "host 'foo' is unknown; choose from torchserve, kserve"),
+        (["--device", "tpu"], "device 'tpu' is unknown"),
+        (["--manifest", "own.yaml", "--host", "foo"], "host 'foo' is unknown"),
+        (["--cpu", "2GB"], "'2GB' is no quantity"),
+        (["--memory", "2ki"], "'2ki' is no quantity"),
+        (["--memory", "600Mi"], "do not fit a memory limit of 600Mi"),
+        (["--route", "a/b"], "model 'a/b' must be letters"),
+        (["--claim", ""], "claim '' must be"),
+        (["--claim", "c/d"], "claim 'c/d' must be"),
+        (["--config", "missing.properties"], "missing.properties does not exist"),
+        (["--manifest", "missing.yaml"], "missing.yaml is no manifest"),
+        (["--manifest", "missing.yaml", "--image", "own"], "--claim and --image are for a manifest that is made"),
+        (["--name", "../esc"], "name '../esc' must be"),
+        (["--name", "BERT"], "name 'BERT' must be"),
+    ],
+)
+def test_what_cannot_hold_is_refused_before_anything_is_written(cluster, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(cluster.home)
+    assert cluster.deploy(*words) == 1
+    assert message in capsys.readouterr().err
+    assert (cluster.log, sorted(path.name for path in cluster.home.parent.rglob("*"))) == (
+        [],
+        ["bert.mar", "cluster", "volume"],
+    )
+
+
+def test_undeploy_looks_at_no_file_of_another_folder(cluster, capsys):
+    assert cluster.undeploy("--name", "../model-store/x") == 1
+    assert "name '../model-store/x' must be" in capsys.readouterr().err
+    assert cluster.log == []
 
 
 def test_missing_kubectl_is_an_error(program, capsys, monkeypatch):
