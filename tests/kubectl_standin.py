@@ -40,7 +40,7 @@ def options(words):
     values, rest = {}, []
     words = iter(words)
     for word in words:
-        if word in ("-n", "-c", "-f", "-o", "--context"):
+        if word in ("-n", "-c", "-f", "-l", "-o", "--context"):
             values[word] = next(words)
         elif word.startswith("-"):
             values[word] = True
@@ -131,6 +131,9 @@ def get(words, mode):
     if rest == ["inferenceservice"]:
         sys.stdout.write("NAME   URL   READY\n" + "".join(f"{name}   True\n" for name in sorted(objects)))
         return 0
+    if rest == ["pods"]:
+        sys.stdout.write(json.dumps({"items": pods(objects, values["-l"])}))
+        return 0
     name = "/".join(rest)
     if name not in objects:
         return 0 if "--ignore-not-found" in values else 1
@@ -139,11 +142,32 @@ def get(words, mode):
         return 0
     known = objects[name]
     known["polls"] += 1
+    if known["polls"] > 1 and not os.environ.get("KUBECTL_STANDIN_NEVER_READY"):
+        known["serves"] = annotations(known)
     OBJECTS.write_text(json.dumps(objects))
-    ready = known["polls"] > 1 and not os.environ.get("KUBECTL_STANDIN_NEVER_READY")
+    # Until the new pods are ready, the old ones keep it Ready.
+    ready = "serves" in known
     condition = {"type": "Ready", "status": str(ready), "reason": "" if ready else "RevisionMissing"}
     sys.stdout.write(json.dumps({"status": {"conditions": [condition]}}))
     return 0
+
+
+def pods(objects, selector):
+    labels = dict(label.split("=") for label in selector.split(","))
+    assert labels["component"] == "predictor"
+    known = objects[f"inferenceservice/{labels['serving.kserve.io/inferenceservice']}"]
+    if known["spec"]["predictor"].get("minReplicas") == 0:
+        return []
+    found = [pod(annotations(known), "False")]
+    return [*found, pod(known["serves"], "True")] if "serves" in known else found
+
+
+def pod(annotations, ready):
+    return {"metadata": {"annotations": annotations}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+def annotations(known):
+    return known["spec"]["predictor"]["annotations"]
 
 
 def delete(words, mode):

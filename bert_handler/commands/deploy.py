@@ -86,7 +86,8 @@ def deploy(
     own.mkdir(parents=True, exist_ok=True)
     config = own / "config.properties"
     config.write_bytes(settings)
-    mark_revision(marked, sha256(archive)[:12] + "-" + sha256(config)[:12])
+    revision = sha256(archive)[:12] + "-" + sha256(config)[:12]
+    mark_revision(marked, revision)
     applied = own / (f"{name}-marked.yaml" if manifest else f"{name}.yaml")
     applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
@@ -97,7 +98,7 @@ def deploy(
         (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
     )
     bring(Deployment(name, uploads, applied, mount, own, replace), kubectl, journal)
-    _await(name, kubectl, timeout, journal, console)
+    _await(name, revision, kubectl, timeout, journal, console)
     typer.echo(kubectl.run("get", "inferenceservice"), nl=False)
 
 
@@ -153,7 +154,7 @@ def _settings(config: Optional[Path], archive: Path, route: str, host: str, cpu:
     return settings.text().encode()
 
 
-def _await(name: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:
+def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from bert_handler.packaging.deploy import wait_ready
@@ -162,4 +163,4 @@ def _await(name: str, kubectl: Any, timeout: int, journal: Any, console: Any) ->
     with Progress(*columns, console=console, transient=True, disable=kubectl.dry_run) as progress:
         task = progress.add_task("waiting for Ready", total=None)
         with journal.step(f"wait until {name} is Ready"):
-            wait_ready(name, kubectl, timeout, lambda words: progress.update(task, description=words))
+            wait_ready(name, revision, kubectl, timeout, lambda words: progress.update(task, description=words))

@@ -18,9 +18,11 @@ from bert_handler.artifact import sha256
 from bert_handler.errors import DeploymentError
 from bert_handler.packaging.kubectl import Kubectl
 from bert_handler.packaging.ledger import FOLDER, Entry, Ledger, ledger_path
-from bert_handler.packaging.objects import object_names, read_objects
+from bert_handler.packaging.objects import REVISION, object_names, read_objects
 
 POLL_S = 2.0
+PREDICTOR_PODS = "serving.kserve.io/inferenceservice={name},component=predictor"
+"""Labels that KServe gives them, with Knative and without."""
 
 
 @dataclass
@@ -104,21 +106,43 @@ def undeploy(name: str, mount: str, kubectl: Kubectl, journal: Journal) -> list[
     return kept
 
 
-def wait_ready(name: str, kubectl: Kubectl, deadline_s: float, report: Callable[[str], None]) -> None:
-    """Poll the InferenceService until it is Ready; DeploymentError with its conditions at the deadline."""
+def wait_ready(name: str, revision: str, kubectl: Kubectl, deadline_s: float, report: Callable[[str], None]) -> None:
+    """Poll the InferenceService until it is Ready with pods of this revision of the files.
+
+    Raises DeploymentError with what is missing at the deadline.
+    """
     end = time.monotonic() + deadline_s
     while True:
         service = kubectl.document("get", "inferenceservice", name, "-o", "json")
+        # Ready may still be that of the pods before, and status.observedGeneration cannot tell: KServe copies it
+        # from the Deployment or the Knative Service, which count changes of their own (kserve/kserve#6081).
+        pods = kubectl.document("get", "pods", "-l", PREDICTOR_PODS.format(name=name), "-o", "json")
         if kubectl.dry_run:
             return
-        conditions = ((service or {}).get("status") or {}).get("conditions") or []
-        if any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+        waiting = _missing(service or {}, (pods or {}).get("items") or [], revision)
+        if waiting is None:
             return
-        waiting = "; ".join(_told(item) for item in conditions if item["status"] != "True") or "no status yet"
         report(waiting)
         if time.monotonic() > end:
             raise DeploymentError(f"{name} is not Ready after {deadline_s:g} s: {waiting}")
         time.sleep(POLL_S)
+
+
+def _missing(service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], revision: str) -> str | None:
+    """What a service still lacks to answer from these files; None when it does."""
+    status = service.get("status") or {}
+    if not _is_ready(status):
+        waiting = [_told(item) for item in status.get("conditions") or [] if item["status"] != "True"]
+        return "; ".join(waiting) or "no status yet"
+    marked = [pod for pod in pods if (pod["metadata"].get("annotations") or {}).get(REVISION) == revision]
+    # Scaled to zero, it has no pods at all.
+    if pods and not any(_is_ready(pod.get("status") or {}) for pod in marked):
+        return f"Ready with the pods before; {len(marked)} of {len(pods)} pods have the new files"
+    return None
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or [])
 
 
 def _examine(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str]) -> list[str]:

@@ -284,8 +284,10 @@ def test_dry_run_prints_exactly_the_commands(program, capsys):
     printed = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
     assert (cluster.log, cluster.tree()) == ([], set())
     assert cluster.deploy() == 0
-    waited = ["get", "inferenceservice", NAME, "-o", "json", "-n", "models"]
-    ran = [words for index, words in enumerate(cluster.log) if words != waited or cluster.log[index - 1] != waited]
+    first = printed.index(["get", "inferenceservice", NAME, "-o", "json", "-n", "models"])
+    polled = printed[first : first + 2]
+    assert "pods" in polled[1]
+    ran = [words for index, words in enumerate(cluster.log) if words not in polled or index < first + 2]
     assert printed == ran
 
 
@@ -357,6 +359,22 @@ def test_undeploy_looks_at_no_file_of_another_folder(cluster, capsys):
     assert cluster.undeploy("--name", "../model-store/x") == 1
     assert "name '../model-store/x' must be" in capsys.readouterr().err
     assert cluster.log == []
+
+
+def test_ready_of_the_pods_before_does_not_count(cluster, capsys, monkeypatch):
+    assert cluster.deploy() == 0
+    cluster.write_archive("two")
+    monkeypatch.setenv("KUBECTL_STANDIN_NEVER_READY", "1")
+    assert cluster.deploy("--timeout", "1") == 1
+    assert "Ready with the pods before; 1 of 2 pods have the new files" in capsys.readouterr().err
+    monkeypatch.delenv("KUBECTL_STANDIN_NEVER_READY")
+    assert cluster.deploy() == 0
+
+
+def test_service_that_is_scaled_to_zero_is_ready(cluster):
+    own = cluster.home / "own.yaml"
+    own.write_text(OWN_MANIFEST.replace("pytorch", "minReplicas: 0\n    pytorch"))
+    assert cluster.deploy("--manifest", str(own)) == 0
 
 
 def test_missing_kubectl_is_an_error(program, capsys, monkeypatch):
