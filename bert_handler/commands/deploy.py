@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 import typer
 
@@ -27,13 +27,14 @@ def deploy(
     context: Optional[str] = CONTEXT,
     mount: str = MOUNT,
     claim: Optional[str] = typer.Option(None, help="The volume's claim, for instance task-pv-claim."),
+    folder: Optional[str] = typer.Option(None, help="Folder of the volume, where services share it; default: none."),
     manifest: Optional[Path] = typer.Option(None, help="Own manifest; default: made for --claim, --host, --device."),
     config: Optional[Path] = typer.Option(None, help="Own config.properties; default: made for --cpu and --memory."),
     route: str = typer.Option("bert", help="Name of the model in the routes."),
     host: str = typer.Option("torchserve", help="torchserve or kserve."),
     device: str = typer.Option("cpu", help="cpu or gpu."),
     cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: as of manifest."),
+    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU, or more."),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
@@ -52,29 +53,15 @@ def deploy(
     from bert_handler.artifact import sha256
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
-    from bert_handler.packaging.manifest import DEVICES, HOSTS, Service, documents
-    from bert_handler.packaging.names import check_choice, check_service
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
-    from bert_handler.packaging.sizing import ModelFacts, default_memory, startup_s
+    from bert_handler.packaging.sizing import ModelFacts, default_memory
 
-    check_service(name)
-    check_choice("host", host, HOSTS)
-    check_choice("device", device, DEVICES)
+    _check(name, folder, host, device)
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
     if manifest is None:
-        service = Service(
-            name,
-            _storage_uri(claim),
-            host=host,
-            device=device,
-            model=route,
-            image=image,
-            cpu=cpu,
-            memory=memory,
-            startup_s=startup_s(facts.weight_bytes),
-        )
-        objects = documents(service)
+        options = {"host": host, "device": device, "model": route, "image": image, "cpu": cpu, "memory": memory}
+        objects = _made_objects(name, claim, folder, facts.weight_bytes, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     else:
@@ -91,7 +78,8 @@ def deploy(
     applied = own / (f"{name}-marked.yaml" if manifest else f"{name}.yaml")
     applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
-    uploads = {f"{mount}/model-store/{archive.name}": archive, f"{mount}/config/config.properties": config}
+    root = f"{mount}/{folder}" if folder else mount
+    uploads = {f"{root}/model-store/{archive.name}": archive, f"{root}/config/config.properties": config}
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
     console = Console(stderr=True)
     journal = Journal(
@@ -133,13 +121,29 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
     return Kubectl(namespace, pod, container, context, dry_run, show=show)
 
 
-def _storage_uri(claim: Optional[str]) -> str:
+def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
+    from bert_handler.packaging.manifest import DEVICES, HOSTS
+    from bert_handler.packaging.names import check_choice, check_name, check_service
+
+    check_service(name)
+    if folder is not None:
+        check_name("folder", folder)
+    check_choice("host", host, HOSTS)
+    check_choice("device", device, DEVICES)
+
+
+def _made_objects(
+    name: str, claim: Optional[str], folder: Optional[str], weight_bytes: int, options: Dict[str, Any]
+) -> List[Any]:
+    from bert_handler.packaging.manifest import Service, documents
     from bert_handler.packaging.names import check_subdomain
+    from bert_handler.packaging.sizing import startup_s
 
     if claim is None:
         raise ConfigError("give --claim, the volume's claim, or an own --manifest")
     check_subdomain("claim", claim)
-    return f"pvc://{claim}"
+    place = f"pvc://{claim}/{folder}" if folder else f"pvc://{claim}"
+    return documents(Service(name, place, startup_s=startup_s(weight_bytes), **options))
 
 
 def _settings(config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str) -> bytes:

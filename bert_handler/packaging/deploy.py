@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Callable
 
 from bert_handler.artifact import sha256
@@ -67,7 +67,7 @@ def deploy(plan: Deployment, kubectl: Kubectl, journal: Journal) -> None:
     with journal.step(f"look at the volume on {plan.mount}"):
         present = kubectl.files(plan.mount)
         ledger = Ledger.read(kubectl, store) if store in present else Ledger(plan.name)
-        missing = _examine(plan, kubectl, ledger, present)
+        missing = _examine(plan, kubectl, ledger, present, _others(kubectl, plan.mount, present, store))
         _examine_objects(kubectl, ledger, object_names(read_objects(plan.manifest)))
     with journal.step("make the directories"):
         _make_directories(plan, kubectl, ledger, present, store)
@@ -145,8 +145,13 @@ def _is_ready(status: Mapping[str, Any]) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or [])
 
 
-def _examine(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str]) -> list[str]:
-    """Note each upload in the ledger; the paths that are still to be copied."""
+def _examine(
+    plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str], others: Mapping[str, str]
+) -> list[str]:
+    """Note each upload in the ledger; the paths that are still to be copied.
+
+    others: files that other deployments use, with the name of one that does.
+    """
     missing = []
     for path, source in plan.uploads.items():
         wanted = sha256(source)
@@ -156,9 +161,16 @@ def _examine(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequen
             # Whoever put it there: it is what is needed, and stays when it is not ours.
             ledger.files.setdefault(path, Entry(path, [wanted], own=False))
             continue
+        if path in others:
+            raise DeploymentError(
+                f"{path} is what {others[path]} serves, and would change; give this deployment a --folder of its own, "
+                f"or undeploy {others[path]} first"
+            )
         if found is not None and (entry is None or found not in entry.digests or not entry.own):
             if not plan.replace:
-                raise DeploymentError(f"{path} is there already with other content; --replace keeps it aside")
+                raise DeploymentError(
+                    f"{path} is there already with other content; --replace keeps it aside, --folder leaves it there"
+                )
             aside = entry.aside if entry and entry.aside else f"{path}.before-{plan.name}"
             if aside in present:
                 raise DeploymentError(f"{path} was changed by somebody else since; {aside} is kept, compare them")
@@ -180,7 +192,8 @@ def _examine_objects(kubectl: Kubectl, ledger: Ledger, objects: Sequence[str]) -
 
 def _make_directories(plan: Deployment, kubectl: Kubectl, ledger: Ledger, present: Sequence[str], store: str) -> None:
     folder = f"{plan.mount}/{FOLDER}"
-    needed = [*dict.fromkeys(path.rpartition("/")[0] for path in plan.uploads), folder]
+    parents = (str(parent) for path in plan.uploads for parent in reversed(PurePosixPath(path).parents))
+    needed = [*dict.fromkeys(parent for parent in parents if parent.startswith(f"{plan.mount}/")), folder]
     absent = [directory for directory in needed if directory not in present]
     ledger.directories += [directory for directory in absent if directory not in ledger.directories]
     # The ledger first: a directory that it does not list would stay for ever.
@@ -220,9 +233,12 @@ def _take_back(kubectl: Kubectl, path: str, entry: Entry, present: Sequence[str]
 
 
 def _remove_empty(kubectl: Kubectl, directories: Sequence[str], present: Sequence[str]) -> None:
-    for directory in directories:
-        if directory in present and not any(path.startswith(f"{directory}/") for path in present):
+    left = set(present)
+    # What lies in a directory is named after it.
+    for directory in sorted(directories, reverse=True):
+        if directory in left and not any(path.startswith(f"{directory}/") for path in left):
             kubectl.execute("rmdir", directory)
+            left.remove(directory)
 
 
 def _others(kubectl: Kubectl, mount: str, present: Sequence[str], store: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ SUFFIX = "-predictor"
 
 
 def check_name(what: str, value: str) -> None:
-    """Of an archive, its version, or a route."""
+    """Of an archive, its version, a route, or a folder."""
     if not _NAME.fullmatch(value):
         raise ConfigError(f"{what} {value!r} must be letters, digits, dots, dashes and underscores")
 

@@ -68,6 +68,14 @@ class Cluster:
         self.monkeypatch.setenv("KUBECTL_STANDIN_FAIL", fail)
         return main([words[0], *WHERE, *words[1:]])
 
+    def deploy_other(self, *words):
+        """Another archive under another name, on the same volume."""
+        (self.home / "other").mkdir(exist_ok=True)
+        other = self.home / "other" / self.archive.name
+        other.write_bytes(self.archive.read_bytes() + b"other")
+        where = ["--name", "other", "--claim", "c", "--directory", str(self.home / "other")]
+        return self._run("deploy", str(other), *where, *words, fail="")
+
     @property
     def log(self):
         path = self.home / "log"
@@ -80,6 +88,9 @@ class Cluster:
 
     def tree(self):
         return {path.relative_to(self.volume).as_posix() for path in self.volume.rglob("*") if path.is_file()}
+
+    def contents(self):
+        return {name: (self.volume / name).read_bytes() for name in self.tree()}
 
     def folders(self):
         return {path.relative_to(self.volume).as_posix() for path in self.volume.rglob("*") if path.is_dir()}
@@ -244,6 +255,43 @@ def test_foreign_file_is_kept(cluster, capsys):
     assert (cluster.tree(), foreign.read_text()) == ({"config/config.properties"}, "other=1\n")
 
 
+@pytest.mark.parametrize("words", [[], ["--replace"]])
+def test_files_of_another_deployment_are_not_replaced(cluster, capsys, words):
+    cluster.deploy()
+    before = cluster.contents()
+    assert cluster.deploy_other(*words) == 1
+    assert f"/pv/model-store/bert.mar is what {NAME} serves" in capsys.readouterr().err
+    assert cluster.contents() == before
+
+    cluster.archive = cluster.archive.rename(cluster.home / "second.mar")
+    assert cluster.deploy_other(*words, "--route", "second") == 1
+    assert f"/pv/config/config.properties is what {NAME} serves" in capsys.readouterr().err
+    assert cluster.contents() == before
+
+
+def test_two_deployments_share_a_volume_in_folders(cluster):
+    cluster.deploy()
+    first = cluster.contents()
+    assert cluster.deploy_other("--folder", "two") == 0
+    assert cluster.contents().items() >= first.items()
+    assert {"two/config/config.properties", "two/model-store/bert.mar"} <= cluster.tree()
+    assert cluster.objects["inferenceservice/other"]["spec"]["predictor"]["pytorch"]["storageUri"] == "pvc://c/two"
+    cluster.write_archive("two")
+    assert cluster.deploy() == 0
+    assert cluster.undeploy() == 0
+    assert cluster.folders() == {".bert-handler", "two", "two/config", "two/model-store"}
+    assert cluster.undeploy("--name", "other") == 0
+    assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), set(), {})
+
+
+def test_two_deployments_of_the_same_files_share_them(cluster, capsys):
+    cluster.deploy()
+    assert cluster.deploy("--name", "other") == 0
+    cluster.write_archive("two")
+    assert cluster.deploy() == 1
+    assert "/pv/model-store/bert.mar is what other serves" in capsys.readouterr().err
+
+
 def test_file_that_lay_there_already_stays(cluster, capsys):
     placed = cluster.volume / "model-store" / "bert.mar"
     placed.parent.mkdir()
@@ -341,6 +389,7 @@ def memory_of(objects):
         (["--config", "missing.properties"], "missing.properties does not exist"),
         (["--manifest", "missing.yaml"], "missing.yaml is no manifest"),
         (["--manifest", "missing.yaml", "--image", "own"], "--claim and --image are for a manifest that is made"),
+        (["--folder", "../esc"], "folder '../esc' must be"),
         (["--name", "../esc"], "name '../esc' must be"),
         (["--name", "BERT"], "name 'BERT' must be"),
     ],
