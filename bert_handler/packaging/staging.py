@@ -1,0 +1,65 @@
+"""What of a model directory goes into the archive, with the tokenizer converted and the weights as safetensors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bert_handler.artifact import Artifact
+from bert_handler.config import SETUP_CONFIG, read_settings
+from bert_handler.errors import ConfigError
+from bert_handler.exported import ENGINE_FILE
+from bert_handler.labels import INDEX_TO_NAME
+from bert_handler.loading import load_task
+from bert_handler.tasks.base import Task
+from bert_handler.tokenization import TOKENIZER, TOKENIZER_SPEC
+
+MODEL_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".yaml", ".jinja"}
+LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt"}
+RESERVED = {"handler.py", "bert_handler", "MAR-INF", ENGINE_FILE}
+
+
+def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_to_name: Path | None) -> None:
+    """Copy what serving needs, with the tokenizer converted and the weights as safetensors."""
+    _copy_model_files(model_dir, stage)
+    for source, file_name in ((setup_config, SETUP_CONFIG), (index_to_name, INDEX_TO_NAME)):
+        if source is not None:
+            if not source.is_file():
+                raise ConfigError(f"{source} does not exist")
+            shutil.copyfile(source, stage / file_name)
+    artifact = Artifact.of_directory(stage)
+    settings = read_settings(stage, None, {})
+    task = load_task(artifact, settings)
+    _write_tokenizer(stage, task)
+    if not any(stage.rglob("*.safetensors")):
+        _convert_weights(model_dir, stage, task)
+
+
+def _copy_model_files(model_dir: Path, stage: Path) -> None:
+    if not model_dir.is_dir():
+        raise ConfigError(f"{model_dir} is not a directory; give one that save_pretrained() has written")
+    for path in sorted(model_dir.rglob("*")):
+        relative = path.relative_to(model_dir)
+        if relative.parts[0] in RESERVED:
+            raise ConfigError(f"{relative} would overwrite a file of the handler; remove it from the model directory")
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or not path.is_file() or path.suffix not in MODEL_SUFFIXES or path.name in LEFT_OUT:
+            continue
+        (stage / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, stage / relative)
+
+
+def _write_tokenizer(stage: Path, task: Task) -> None:
+    tokenizer = task.model.tokenizer
+    tokenizer.backend.save(str(stage / TOKENIZER), pretty=False)
+    (stage / TOKENIZER_SPEC).write_bytes(tokenizer.spec.to_json())
+
+
+def _convert_weights(model_dir: Path, stage: Path, task: Task) -> None:
+    # transformers reads state dicts with weights_only, sharded or not; pickled code never runs.
+    from bert_handler.engines.torch_engine import load_model
+
+    model = load_model(Artifact.of_directory(model_dir), task, task.model.config)
+    model.save_pretrained(str(stage), safe_serialization=True)
+    for index in stage.glob("*.bin.index.json"):
+        index.unlink()
