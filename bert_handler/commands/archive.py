@@ -45,6 +45,8 @@ def archive(
         calibration=None if calibration is None else _instances(calibration),
         engine_only=engine_only,
     )
+    if built.left_out:
+        typer.echo(f"left out {', '.join(built.left_out)}: earlier states of the training", err=True)
     if built.measured:
         _show(built.measured)
     typer.echo(f"path    {built.path}\nsize    {built.size}\nsha256  {built.sha256}")

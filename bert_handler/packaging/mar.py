@@ -51,12 +51,16 @@ NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "cli.py", "
 
 @dataclass(frozen=True)
 class Built:
-    """A finished archive: where it is, its size in bytes and its digest, and the engines that were measured."""
+    """A finished archive: where it is, its size in bytes and its digest, and the engines that were measured.
+
+    left_out: folders of the training's earlier states, which it does not have.
+    """
 
     path: Path
     size: int
     sha256: str
     measured: Sequence[Measured] = ()
+    left_out: Sequence[str] = ()
 
 
 def build(
@@ -91,7 +95,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="bert_handler_archive_") as scratch:
         stage = Path(scratch) / "stage"
         stage.mkdir()
-        stage_model(model_dir, stage, setup_config, index_to_name)
+        left_out = stage_model(model_dir, stage, setup_config, index_to_name)
         measured = _carry_engine(stage, Path(scratch), engine, quantization, calibration)
         if engine_only:
             _leave_out_weights(stage)
@@ -103,7 +107,7 @@ def build(
         _self_test(stage)
         export_path.mkdir(parents=True, exist_ok=True)
         _write_zip(stage, target)
-    return Built(target, target.stat().st_size, sha256(target), measured)
+    return Built(target, target.stat().st_size, sha256(target), measured, left_out)
 
 
 def _carry_engine(

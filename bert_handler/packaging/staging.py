@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from bert_handler.artifact import Artifact
@@ -19,9 +20,15 @@ LEFT_OUT = {"README.md", "training_args.bin", "trainer_state.json", "optimizer.p
 RESERVED = {"handler.py", "bert_handler", "MAR-INF", ENGINE_FILE}
 
 
-def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_to_name: Path | None) -> None:
-    """Copy what serving needs, with the tokenizer converted and the weights as safetensors."""
-    _copy_model_files(model_dir, stage)
+def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_to_name: Path | None) -> list[str]:
+    """Copy what serving needs, with the tokenizer converted and the weights as safetensors.
+
+    Returns the folders of a training run's earlier states, which are left out.
+    """
+    if not model_dir.is_dir():
+        raise ConfigError(f"{model_dir} is not a directory; give one that save_pretrained() has written")
+    checkpoints = sorted(path.name for path in model_dir.glob("checkpoint-*") if path.is_dir())
+    _copy_model_files(model_dir, stage, checkpoints)
     for source, file_name in ((setup_config, SETUP_CONFIG), (index_to_name, INDEX_TO_NAME)):
         if source is not None:
             if not source.is_file():
@@ -31,15 +38,17 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     settings = read_settings(stage, None, {})
     task = load_task(artifact, settings)
     _write_tokenizer(stage, task)
-    if not any(stage.rglob("*.safetensors")):
+    # Those of a folder are a module's of its own.
+    if not any(stage.glob("*.safetensors")):
         _convert_weights(model_dir, stage, task)
+    return checkpoints
 
 
-def _copy_model_files(model_dir: Path, stage: Path) -> None:
-    if not model_dir.is_dir():
-        raise ConfigError(f"{model_dir} is not a directory; give one that save_pretrained() has written")
+def _copy_model_files(model_dir: Path, stage: Path, left_out: Sequence[str]) -> None:
     for path in sorted(model_dir.rglob("*")):
         relative = path.relative_to(model_dir)
+        if relative.parts[0] in left_out:
+            continue
         if relative.parts[0] in RESERVED:
             raise ConfigError(f"{relative} would overwrite a file of the handler; remove it from the model directory")
         hidden = any(part.startswith(".") for part in relative.parts)

@@ -11,6 +11,7 @@ import pytest
 
 from bert_handler import Predictor
 from bert_handler.artifact import CHECKSUMS, MANIFEST, sha256
+from bert_handler.cli import main
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging.mar import Built, build
 
@@ -43,7 +44,7 @@ def test_the_archive_is_self_contained(built: Built) -> None:
     assert stated == names - {CHECKSUMS}
 
 
-@pytest.mark.parametrize("form", ["sharded", "state dict", "sharded state dict"])
+@pytest.mark.parametrize("form", ["sharded", "state dict", "state dict beside a folder", "sharded state dict"])
 def test_weights_in_every_form_answer_alike(form: str, model_dir: Path, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -55,8 +56,11 @@ def test_weights_in_every_form_answer_alike(form: str, model_dir: Path, tmp_path
     if form == "sharded":
         model.save_pretrained(source, max_shard_size="20KB")
         assert len(list(source.glob("*.safetensors"))) > 1
-    elif form == "state dict":
+    elif form.startswith("state dict"):
         torch.save(state, source / "pytorch_model.bin")
+        if "folder" in form:
+            (source / "2_Dense").mkdir()
+            shutil.copy(model_dir / "model.safetensors", source / "2_Dense")
     else:
         names = sorted(state)
         files = {name: f"pytorch_model-0000{1 + (i % 2)}-of-00002.bin" for i, name in enumerate(names)}
@@ -71,6 +75,17 @@ def test_weights_in_every_form_answer_alike(form: str, model_dir: Path, tmp_path
     expected = Predictor.load(model_dir).predict(texts)
     for ours, theirs in zip(Predictor.load(built.path).predict(texts), expected):
         assert ours["logits"].tolist() == pytest.approx(theirs["logits"].tolist(), abs=1e-6)
+
+
+def test_earlier_states_of_the_training_are_left_out(
+    built: Built, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    for step in (500, 1000):
+        shutil.copytree(model_dir, source / f"checkpoint-{step}")
+    assert main(["archive", str(source), "--name", "tiny", "--version", "2.1", "--export-path", str(tmp_path)]) == 0
+    assert "left out checkpoint-1000, checkpoint-500" in capsys.readouterr().err
+    assert (tmp_path / "tiny.mar").read_bytes() == built.path.read_bytes()
 
 
 def test_an_archive_is_not_overwritten_unasked(built: Built, model_dir: Path) -> None:
