@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, List, Optional
@@ -23,14 +24,18 @@ def archive(
     ),
     engine_only: bool = typer.Option(False, "--engine-only", help="Leave out the weights that only torch reads."),
     sign: Optional[Path] = typer.Option(None, help="Private key of `keygen` to sign the archive with."),
+    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run the model's code where it asks."),
     force: bool = typer.Option(False, "--force", "-f", help="Replace an existing archive."),
 ) -> None:
     """Build a .mar that runs on TorchServe and on KServe; the same input gives the same bytes.
 
     Example: bert-handler archive model/ --name BERTSeqClassification --version 1.0 --export-path store/
     """
+    from bert_handler.config import TRUST_REMOTE_CODE
     from bert_handler.packaging.mar import build
 
+    # Consent is the command line's alone, as of serve; the self-test inherits it.
+    os.environ[TRUST_REMOTE_CODE] = "1" if trust_remote_code else "0"
     built = build(
         model_dir,
         name,

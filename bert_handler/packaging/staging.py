@@ -12,6 +12,7 @@ from bert_handler.errors import ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
 from bert_handler.loading import load_task
+from bert_handler.packaging.remote_code import asks_for_code, copy_modules
 from bert_handler.tasks.base import Task
 from bert_handler.tokenization import TOKENIZER, TOKENIZER_SPEC
 
@@ -36,6 +37,8 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
             shutil.copyfile(source, stage / file_name)
     artifact = Artifact.of_directory(stage)
     settings = read_settings(stage, None, {})
+    if asks_for_code(settings):
+        copy_modules(model_dir, stage)
     task = load_task(artifact, settings)
     _write_tokenizer(stage, task)
     # Those of a folder are a module's of its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -122,3 +123,89 @@ def test_a_directory_without_a_head_says_so(zoo, tmp_path: Path) -> None:
     config.write_text('{"mode": "sequence_classification"}')
     with pytest.raises(ArchiveError, match="is mode right for this model"):
         build(source, "tiny", "1.0", tmp_path / "store", setup_config=config)
+
+
+MODULES = {
+    "configuration_own.py": """
+from transformers import BertConfig
+
+class OwnConfig(BertConfig):
+    model_type = "own-bert"
+""",
+    "modeling_own.py": """
+from transformers import BertForSequenceClassification
+from .configuration_own import OwnConfig
+from .heads import twice
+
+class OwnForSequenceClassification(BertForSequenceClassification):
+    config_class = OwnConfig
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None):
+        output = super().forward(input_ids, attention_mask, token_type_ids)
+        output.logits = twice(output.logits)
+        return output
+""",
+    "heads.py": "from .factors import TWO\n\n\ndef twice(x):\n    return TWO * x\n",
+    "factors.py": "TWO = 2\n",
+    "train.py": "raise SystemExit\n",
+}
+
+
+@pytest.fixture
+def own_model(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that brings its own code, whose logits are twice the other's."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setenv("BERT_HANDLER_TRUST_REMOTE_CODE", "1")
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    for name, text in MODULES.items():
+        (source / name).write_text(text)
+    config = json.loads((source / "config.json").read_text())
+    config.update(
+        model_type="own-bert",
+        architectures=["OwnForSequenceClassification"],
+        auto_map={
+            "AutoConfig": "configuration_own.OwnConfig",
+            "AutoModelForSequenceClassification": "modeling_own.OwnForSequenceClassification",
+        },
+    )
+    (source / "config.json").write_text(json.dumps(config))
+    (source / "setup_config.json").write_text('{"trust_remote_code": true}')
+    return source
+
+
+def test_code_that_the_model_brings_is_archived(own_model: Path, model_dir: Path, tmp_path: Path) -> None:
+    archive = ["archive", str(own_model), "--name", "own", "--export-path", str(tmp_path)]
+    assert main([*archive, "--trust-remote-code"]) == 0
+    with zipfile.ZipFile(tmp_path / "own.mar") as mar:
+        code = {name for name in mar.namelist() if name.endswith(".py") and "/" not in name}
+    assert code == {"handler.py", *MODULES} - {"train.py"}
+    theirs = Predictor.load(model_dir).predict(["the cat sat"])[0]["logits"]
+    ours = Predictor.load(tmp_path / "own.mar").predict(["the cat sat"])[0]["logits"]
+    assert ours.tolist() == pytest.approx((2 * theirs).tolist(), abs=1e-5)
+
+
+def test_code_is_not_run_without_consent(own_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["archive", str(own_model), "--name", "own", "--export-path", str(tmp_path)]) == 1
+    assert "consent with --trust-remote-code on the command line" in capsys.readouterr().err
+    assert not (tmp_path / "modules").exists()
+
+
+@pytest.mark.parametrize(
+    ("auto_map", "message"),
+    [
+        ({"AutoTokenizer": [None, "missing.Own"]}, r"'missing\.Own', whose modules cannot be copied: .*missing\.py"),
+        ({"AutoTokenizer": [None, f"{Path(__file__).with_suffix('')}.Own"]}, "whose modules cannot be copied"),
+        ({"AutoTokenizer": [None, "a/b--own.Own"]}, "of another repository"),
+        (["own.Own"], r"tokenizer_config\.json has no auto_map that can be read"),
+    ],
+)
+def test_code_that_is_missing_stops_the_build(own_model: Path, tmp_path: Path, auto_map: object, message: str) -> None:
+    config = json.loads((own_model / "tokenizer_config.json").read_text())
+    config["auto_map"] = auto_map
+    (own_model / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=message):
+        build(own_model, "own", "1.0", tmp_path)
