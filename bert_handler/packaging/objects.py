@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from bert_handler.errors import ConfigError
 
 REVISION = "bert-handler/revision"
 """Annotation of the pods: of the files on the volume that they serve."""
+
+_EXPONENT = re.compile(r"[+-]?[0-9.]+[eE][+-]?[0-9]+")
 
 
 def read_objects(path: Path) -> list[Any]:
@@ -28,7 +31,11 @@ def render_objects(objects: Sequence[Any]) -> str:
     """The manifest as YAML."""
     import yaml
 
-    return str(yaml.safe_dump_all(objects, sort_keys=False, default_flow_style=False, width=120))
+    class Dumper(yaml.SafeDumper):
+        """Quotes 4e9 too, which is a string in YAML 1.1 and a number to kubectl."""
+
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("+-.0123456789"))
+    return str(yaml.dump_all(objects, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=120))
 
 
 def object_names(objects: Sequence[Any]) -> list[str]:

@@ -225,6 +225,11 @@ def test_names_may_be_as_long_as_kserve_leaves_room_for(capsys):
     assert [service["metadata"]["name"], service["metadata"]["namespace"]] == list(long.values())
 
 
+@pytest.mark.parametrize("memory", ["4e9", "4E9", "4.5e+9", "40000000000e-1"])
+def test_quantity_with_an_exponent_stays_a_string(capsys, memory):
+    assert f"memory: '{memory}'" in manifest(capsys, "--memory", memory)
+
+
 def test_dockerfile_keeps_the_manifests_promises():
     lines = (ROOT / "scripts" / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     found: dict[str, list[str]] = {}
