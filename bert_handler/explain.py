@@ -70,6 +70,7 @@ class Explainer:
         self._task = predictor.task
         self._methods: dict[str, Method] = {}
         self._lock = threading.Lock()
+        self._closed = False
         self._waiting = 0
         self._instance_s = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
@@ -81,17 +82,19 @@ class Explainer:
     def submit(self, request: Request) -> Future[Response]:
         """Queue a request behind the other explanations.
 
-        Raises QueueFullError when `max_explanations` instances wait already.
+        Raises QueueFullError when `max_explanations` instances wait already, or the model is being unloaded.
         """
         n, limit = len(request.instances), self._predictor.config.max_explanations
         with self._lock:
+            if self._closed:
+                raise QueueFullError("the model is being unloaded", 1)
             if self._waiting and self._waiting + n > limit:
                 raise QueueFullError(
                     f"{self._waiting} explanations wait already; max_explanations is {limit}",
                     max(1, min(60, round(self._waiting * self._instance_s))),
                 )
             self._waiting += n
-        future = self._executor.submit(self._measured, self.timed(request), time.monotonic())
+            future = self._executor.submit(self._measured, self.timed(request), time.monotonic())
         future.add_done_callback(lambda _: self._leave(n))
         return future
 
@@ -128,8 +131,10 @@ class Explainer:
         return Response(request, answers, (OUTPUT.name,))
 
     def close(self) -> None:
-        """Drop what waits and end the thread."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """Answer what waits, take nothing new, and end the thread."""
+        with self._lock:
+            self._closed = True
+        self._executor.shutdown(wait=True)
 
     def _leave(self, n: int) -> None:
         with self._lock:

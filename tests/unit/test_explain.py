@@ -11,6 +11,7 @@ import torch
 from captum.attr import FeatureAblation, LayerIntegratedGradients
 
 from bert_handler.errors import DeadlineError, InvalidRequestError, QueueFullError, UnservableError
+from bert_handler.explain import Explainer
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Request, Tokens
 from tests.zoo import ENCODERS
@@ -308,6 +309,15 @@ def test_a_full_queue_says_when_to_come_back(zoo, load):
     waiting.result(60)
 
 
+def test_closing_answers_what_waits_and_refuses_what_comes(bert):
+    explainer = Explainer(bert)
+    waiting = [explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1})) for _ in range(3)]
+    explainer.close()
+    assert [len(future.result(0).predictions[0]["explanation"]["words"]) for future in waiting] == [3, 3, 3]
+    with pytest.raises(QueueFullError, match="the model is being unloaded"):
+        explainer.submit(Request([TEXTS[1]]))
+
+
 def test_explanations_have_the_default_deadline_too(zoo, load):
     explainer = load(zoo("bert", "sequence_classification"), request_timeout_s=7).explainer
     assert explainer.timed(Request(["a"])).deadline == pytest.approx(time.monotonic() + 7, abs=1)
@@ -334,8 +344,6 @@ def test_quantized_weights_are_explained_without_gradients(zoo, load):
 
 
 def test_captum_missing_names_the_extra(zoo, load, monkeypatch):
-    from bert_handler.explain import Explainer
-
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     explainer = Explainer(load(zoo("bert", "sequence_classification", num_labels=3)))
     failure = explainer.respond(Request([TEXTS[0]])).predictions[0]
