@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
+from bert_handler.deadlines import expired
 from bert_handler.errors import (
     ConfigError,
     DeadlineError,
@@ -20,7 +21,7 @@ from bert_handler.errors import (
     RequestTooLargeError,
     UnservableError,
 )
-from bert_handler.explanations.clock import Clock, OutOfTimeError
+from bert_handler.explanations.clock import Clock, OutOfTimeError, never
 from bert_handler.explanations.document import document
 from bert_handler.explanations.job import Job
 from bert_handler.explanations.methods import FeatureAblation, Method
@@ -48,18 +49,28 @@ MAX_STEP_TOKENS = {"cpu": 128, "cuda": 4096}
 """Padded tokens of one step: on a CPU few, since predictions wait that long for a core; on a GPU fewer than of a
 forward, since the gradients need the activations of all layers at once."""
 
+USABLE_SHARE = 0.9
+"""Of the time that the caller waits: an explanation that is a moment late is none."""
+
 
 @dataclass(frozen=True)
 class _Left:
-    """What a request has left.  started, limit: time.monotonic() of its arrival, and when its caller gives up."""
+    """What a request has left.
+
+    started, limit: time.monotonic() of its arrival, and when its caller gives up.
+    cancelled: whether its caller has gone.
+    """
 
     started: float
     limit: float | None
+    cancelled: Callable[[], bool]
     n_instances: int
 
-    def deadline(self, options: Options) -> float | None:
+    def clock(self, options: Options) -> Clock:
         own = None if options.deadline_ms is None else self.started + options.deadline_ms / 1000
-        return min((item for item in (own, self.limit) if item is not None), default=None)
+        callers = None if self.limit is None else self.started + USABLE_SHARE * (self.limit - self.started)
+        deadline = min((item for item in (own, callers) if item is not None), default=None)
+        return Clock(deadline, given_up=lambda: self.cancelled() or expired(self.limit))
 
 
 class Explainer:
@@ -71,7 +82,8 @@ class Explainer:
         self._methods: dict[str, Method] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._waiting = 0
+        # Its request and its arrival; the thread's own queue would keep the requests of those who have gone.
+        self._waiting: dict[Future[Response], tuple[Request, float]] = {}
         self._instance_s = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
         kind = predictor.engine.device.partition(":")[0]
@@ -82,20 +94,23 @@ class Explainer:
     def submit(self, request: Request) -> Future[Response]:
         """Queue a request behind the other explanations.
 
+        Cancelling the future takes it out of the queue, or ends its work before the next forward.
         Raises QueueFullError when `max_explanations` instances wait already, or the model is being unloaded.
         """
-        n, limit = len(request.instances), self._predictor.config.max_explanations
+        limit = self._predictor.config.max_explanations
+        future: Future[Response] = Future()
         with self._lock:
             if self._closed:
                 raise QueueFullError("the model is being unloaded", 1)
-            if self._waiting and self._waiting + n > limit:
+            n_waiting = sum(len(waiting.instances) for waiting, _ in self._waiting.values())
+            if n_waiting and n_waiting + len(request.instances) > limit:
                 raise QueueFullError(
-                    f"{self._waiting} explanations wait already; max_explanations is {limit}",
-                    max(1, min(60, round(self._waiting * self._instance_s))),
+                    f"{n_waiting} explanations wait already; max_explanations is {limit}",
+                    max(1, min(60, round(n_waiting * self._instance_s))),
                 )
-            self._waiting += n
-            future = self._executor.submit(self._measured, self.timed(request), time.monotonic())
-        future.add_done_callback(lambda _: self._leave(n))
+            self._waiting[future] = self.timed(request), time.monotonic()
+            self._executor.submit(self._answer, future)
+        future.add_done_callback(self._leave)
         return future
 
     def timed(self, request: Request) -> Request:
@@ -103,17 +118,32 @@ class Explainer:
         timeout_s = self._predictor.config.request_timeout_s
         return request if request.deadline else request._replace(deadline=time.monotonic() + timeout_s)
 
-    def _measured(self, request: Request, started: float) -> Response:
-        begun = time.monotonic()
-        response = self.respond(request, started)
-        seconds = (time.monotonic() - begun) / max(1, len(request.instances))
-        self._instance_s = 0.8 * self._instance_s + 0.2 * seconds if self._instance_s else seconds
-        return response
+    def _answer(self, future: Future[Response]) -> None:
+        with self._lock:
+            waiting = self._waiting.get(future)
+        if waiting is None:
+            return
+        (request, started), begun = waiting, time.monotonic()
+        try:
+            future.set_result(self.respond(request, started, future.done))
+        except InvalidStateError:
+            logger.debug("the caller of an explanation is gone")
+        except Exception:
+            logger.exception("a request for explanations failed")
+            future.set_exception(InternalError())
+        else:
+            self._measure((time.monotonic() - begun) / max(1, len(request.instances)))
 
-    def respond(self, request: Request, started: float | None = None) -> Response:
+    def _measure(self, instance_s: float) -> None:
+        self._instance_s = 0.8 * self._instance_s + 0.2 * instance_s if self._instance_s else instance_s
+
+    def respond(
+        self, request: Request, started: float | None = None, cancelled: Callable[[], bool] = never
+    ) -> Response:
         """Explain all instances of a request; a refused one is a Failure in its place.
 
         started: time.monotonic() from which deadlines count, default now.
+        cancelled: asked before each forward, whether nobody waits for the response any more.
         """
         started = time.monotonic() if started is None else started
         try:
@@ -126,7 +156,7 @@ class Explainer:
             return Response(request, failures, (OUTPUT.name,))
         answers: list[Prediction | Failure] = []
         for index, instance in enumerate(request.instances):
-            left = _Left(started, request.deadline, len(request.instances) - index)
+            left = _Left(started, request.deadline, cancelled, len(request.instances) - index)
             answers.append(self._guarded(instance, own, base, left))
         return Response(request, answers, (OUTPUT.name,))
 
@@ -136,9 +166,9 @@ class Explainer:
             self._closed = True
         self._executor.shutdown(wait=True)
 
-    def _leave(self, n: int) -> None:
+    def _leave(self, future: Future[Response]) -> None:
         with self._lock:
-            self._waiting -= n
+            del self._waiting[future]
 
     def _check(self, request: Request) -> None:
         if not self._predictor.config.captum_explanation:
@@ -173,13 +203,13 @@ class Explainer:
             return Failure(InternalError())
 
     def _explain(self, instance: Instance, options: Options, base: Mapping[str, Any], left: _Left) -> Prediction:
-        clock = Clock(left.deadline(options))
+        clock = left.clock(options)
         clock.check()
         name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
         method = self._method(name)
         encoded = self._encode(instance, base)
-        rows = self._forward(encoded)
-        references = self._references(options, base)
+        rows = self._forward(encoded, left.limit)
+        references = self._references(options, base, left.limit)
         decision = self._task.decision(encoded, rows, options.targets, references)
         job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
         targets = decision.targets[:MAX_TARGETS]
@@ -202,8 +232,8 @@ class Explainer:
             raise found
         return found
 
-    def _forward(self, encoded: EncodedExample) -> list[RowOutputs]:
-        outcomes = self._predictor.scheduler.submit(encoded.rows).result()
+    def _forward(self, encoded: EncodedExample, limit: float | None) -> list[RowOutputs]:
+        outcomes = self._predictor.scheduler.submit(encoded.rows, limit).result()
         rows: list[RowOutputs] = []
         for outcome in outcomes:
             if isinstance(outcome, RequestError):
@@ -211,14 +241,14 @@ class Explainer:
             rows.append(outcome)
         return rows
 
-    def _references(self, options: Options, base: Mapping[str, Any]) -> list[Prediction]:
+    def _references(self, options: Options, base: Mapping[str, Any], limit: float | None) -> list[Prediction]:
         if not self._task.targets_are_texts:
             return []
         for target in options.targets:
             if not isinstance(target, str):
                 raise InvalidRequestError("target must be a text, or a list of texts")
         found = [self._encode(str(target), base) for target in options.targets]
-        return [self._task.predict(item, self._forward(item)) for item in found]
+        return [self._task.predict(item, self._forward(item, limit)) for item in found]
 
     def _baseline(self, options: Options, method: str) -> str:
         mask_id = self._task.model.tokenizer.spec.mask_id

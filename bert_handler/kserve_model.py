@@ -17,8 +17,9 @@ from starlette.routing import Route
 from bert_handler import serving
 from bert_handler.arrivals import Arrivals
 from bert_handler.asgi import Application
+from bert_handler.deadlines import remaining_s
 from bert_handler.deferred import deferred
-from bert_handler.errors import RequestError
+from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard
 from bert_handler.kserve_grpc import Servicer, grpc_server
@@ -107,11 +108,15 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def _explained(self, call: serving.Call) -> Answer:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
         assert call.explain is not None
+        request = self.predictor.explainer.timed(call.explain)
         try:
-            response = await asyncio.wrap_future(self.predictor.explainer.submit(call.explain))
+            future = asyncio.wrap_future(self.predictor.explainer.submit(request))
+            response = await asyncio.wait_for(future, remaining_s(request.deadline))
+        except asyncio.TimeoutError:
+            return serving.refused(call, DeadlineError(serving.LATE))
         except RequestError as exc:
             return serving.refused(call, exc)
-        return Answer(call, response)
+        return serving.in_time(call, response, request.deadline)
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it."""

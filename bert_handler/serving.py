@@ -148,8 +148,8 @@ def refused(call: Call, error: RequestError) -> Answer:
 def explained(predictor: Predictor, call: Call) -> Answer:
     """Answer a request for explanations on this thread."""
     assert call.explain is not None
-    explainer = predictor.explainer
-    return Answer(call, explainer.respond(explainer.timed(call.explain)))
+    request = predictor.explainer.timed(call.explain)
+    return in_time(call, predictor.explainer.respond(request), request.deadline)
 
 
 def encode(predictor: Predictor, answer: Answer) -> Reply:

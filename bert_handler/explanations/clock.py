@@ -8,11 +8,16 @@ from typing import Callable
 
 
 class OutOfTimeError(Exception):
-    """The deadline passed between two forwards."""
+    """The deadline passed between two forwards, or whoever asked has gone."""
 
 
-def nobody_waits() -> None:
+def nothing_waits() -> None:
     """There is nothing to give way to."""
+
+
+def never() -> bool:
+    """Whoever asked waits for the answer, however long it takes."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,18 @@ class Clock:
 
     deadline: time.monotonic() by which the answer is due, None for no limit.
     threads: cores that a forward may use.  give_way: lets predictions that wait go first.
+    given_up: whether nobody waits for the answer any more, so that not even a late one is of use.
     """
 
     deadline: float | None = None
     threads: int = 1
-    give_way: Callable[[], None] = nobody_waits
+    give_way: Callable[[], None] = nothing_waits
+    given_up: Callable[[], bool] = never
 
     def check(self) -> None:
-        """Let predictions pass, then raise OutOfTimeError where the deadline has passed."""
+        """Let predictions pass, then raise OutOfTimeError where the deadline has passed or nobody waits."""
         self.give_way()
-        if self.left_s() <= 0:
+        if self.given_up() or self.left_s() <= 0:
             raise OutOfTimeError
 
     def left_s(self) -> float:

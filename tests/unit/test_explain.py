@@ -10,10 +10,13 @@ import pytest
 import torch
 from captum.attr import FeatureAblation, LayerIntegratedGradients
 
+from bert_handler import serving
 from bert_handler.errors import DeadlineError, InvalidRequestError, QueueFullError, UnservableError
 from bert_handler.explain import Explainer
+from bert_handler.explanations.gradients import Scene
 from bert_handler.predictor import Predictor
-from bert_handler.schema import Failure, Request, Tokens
+from bert_handler.schema import Failure, Request, Row, Tokens
+from bert_handler.serving import Call
 from tests.zoo import ENCODERS
 
 TEXTS = [
@@ -316,6 +319,74 @@ def test_closing_answers_what_waits_and_refuses_what_comes(bert):
     assert [len(future.result(0).predictions[0]["explanation"]["words"]) for future in waiting] == [3, 3, 3]
     with pytest.raises(QueueFullError, match="the model is being unloaded"):
         explainer.submit(Request([TEXTS[1]]))
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """`steps(act)`: the numbers of the gradients' forwards, of which the second begins with `act`."""
+
+    def count(act):
+        seen, of_ids = [], Scene.of_ids
+
+        def counted(scene, *arguments):
+            seen.append(len(seen))
+            if len(seen) == 2:
+                act()
+            return of_ids(scene, *arguments)
+
+        monkeypatch.setattr(Scene, "of_ids", counted)
+        return seen
+
+    return count
+
+
+def test_work_that_nobody_waits_for_ends_before_its_next_forward(bert, steps):
+    queued = threading.Event()
+    seen = steps(lambda: queued.wait(10) and future.cancel())
+    future = bert.explainer.submit(Request([TEXTS[0]] * 3, parameters={"n_steps": 1000}))
+    queued.set()
+    behind = bert.explainer.submit(Request([TEXTS[0]], parameters={"method": "feature_ablation"}))
+    assert behind.result(60).predictions[0]["explanation"]["words"]
+    assert seen == [0, 1]
+
+
+def test_work_whose_deadline_passes_ends_before_its_next_forward(bert, steps):
+    seen = steps(lambda: time.sleep(0.2))
+    response = bert.explainer.respond(Request([TEXTS[0]] * 3, deadline=time.monotonic() + 0.2))
+    assert [type(item.error) for item in response.predictions] == [DeadlineError] * 3
+    assert seen == [0, 1]
+
+
+def test_who_has_gone_leaves_the_queue_at_once(zoo, load, steps):
+    explainer, gone = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4).explainer, []
+    steps(lambda: [future.cancel() for future in gone])
+    busy = explainer.submit(Request([TEXTS[0]], parameters={"n_steps": 1}))
+    gone += [explainer.submit(Request([TEXTS[0]])) for _ in range(3)]
+    with pytest.raises(QueueFullError):
+        explainer.submit(Request([TEXTS[0]] * 3))
+    busy.result(60)
+    assert len(explainer.submit(Request([TEXTS[0]] * 4, parameters={"n_steps": 1})).result(60).predictions) == 4
+
+
+def test_the_forward_of_an_explanation_has_its_deadline(bert, monkeypatch):
+    opened, run = threading.Event(), bert.scheduler._run
+    monkeypatch.setattr(bert.scheduler, "_run", lambda rows, threads: opened.wait(10) and run(rows, threads))
+    computed = bert.scheduler.submit([Row({"input_ids": np.array([2, 3])}, 2)])
+    waiting = bert.explainer.submit(Request([TEXTS[0]], deadline=time.monotonic() + 0.1))
+    time.sleep(0.12)
+    opened.set()
+    computed.result(60)
+    assert str(waiting.result(60).predictions[0].error) == "the deadline passed before the model was free"
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(60, False), (0.05, True)])
+def test_an_explanation_that_comes_too_late_is_refused(bert, monkeypatch, seconds, late):
+    explain = bert.explainer._explain
+    monkeypatch.setattr(bert.explainer, "_explain", lambda *given: (explain(*given), time.sleep(0.1))[0])
+    request = Request([TEXTS[1]], parameters={"n_steps": 1}, deadline=time.monotonic() + seconds)
+    answer = serving.explained(bert, Call(explain=request))
+    assert isinstance(answer.call.error, DeadlineError) is late
+    assert (answer.response is None) is late
 
 
 def test_explanations_have_the_default_deadline_too(zoo, load):
