@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
+from bert_handler.deadlines import expired
 from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
@@ -73,6 +74,10 @@ class Ticket:
         self.refusal: QueueFullError | None = None
         self._left = len(rows)
         self._lock = threading.Lock()
+
+    def given_up(self) -> bool:
+        """Whether nobody waits for the rows any more."""
+        return self.waiter.done() or expired(self.deadline)
 
     def put(self, place: int, outcome: Outcome) -> bool:
         """Keep the outcome of one row, and say whether no other is missing."""

@@ -40,6 +40,11 @@ def remaining_s(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
+def never() -> bool:
+    """Nobody gives up: whoever asked waits, however long it takes."""
+    return False
+
+
 def expired(deadline: float | None) -> bool:
     """Whether the caller has given up."""
     return deadline is not None and deadline <= time.monotonic()

@@ -10,7 +10,7 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 
-from bert_handler.deadlines import expired
+from bert_handler.deadlines import expired, never
 from bert_handler.errors import (
     ConfigError,
     DeadlineError,
@@ -21,7 +21,7 @@ from bert_handler.errors import (
     RequestTooLargeError,
     UnservableError,
 )
-from bert_handler.explanations.clock import Clock, OutOfTimeError, never
+from bert_handler.explanations.clock import Clock, OutOfTimeError
 from bert_handler.explanations.document import document
 from bert_handler.explanations.job import Job
 from bert_handler.explanations.methods import FeatureAblation, Method

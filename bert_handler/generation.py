@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Optional
 
+from bert_handler.deadlines import remaining_s
+from bert_handler.errors import DeadlineError
 from bert_handler.schema import Failure, IntArray, Prediction
 
-Watch = Callable[[int, int], bool]
-"""Called with a row and its new token; returns whether the row shall end."""
+Watch = Callable[[int, Optional[int]], bool]
+"""Called with a row and its new token, None where that is not known yet; returns whether the row shall end."""
+
+OUT_OF_TIME = "the deadline passed before the text was complete"
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
@@ -95,12 +99,14 @@ class TextStream:
 
     Iterating raises the RequestError that ended the generation, if one did.  `close()`, from any
     thread, ends both sides: the engine stops at its next token.  Also a context manager.
+    deadline: time.monotonic() at which a reader that waits has a DeadlineError instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None = None) -> None:
         self.closed = False
         self.prediction: Prediction | None = None
         """The whole answer, once the iterator is exhausted."""
+        self._deadline = deadline
         self._pieces: SimpleQueue[str | None] = SimpleQueue()
         self._future: Future[Any] = Future()
         self._finish: Callable[[], Prediction | Failure] | None = None
@@ -124,7 +130,7 @@ class TextStream:
         return self
 
     def __next__(self) -> str:
-        piece = None if self.closed or self.prediction is not None else self._pieces.get()
+        piece = None if self.closed or self.prediction is not None else self._next()
         if piece is None or self.closed:
             self._conclude()
             raise StopIteration
@@ -135,6 +141,13 @@ class TextStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _next(self) -> str | None:
+        try:
+            return self._pieces.get(timeout=remaining_s(self._deadline))
+        except Empty:
+            self.close()
+            raise DeadlineError(OUT_OF_TIME) from None
 
     def _conclude(self) -> None:
         if self.closed or self.prediction is not None or self._finish is None:

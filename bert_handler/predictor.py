@@ -72,6 +72,8 @@ class Pending(Ticket):
     ) -> None:
         rows = [row for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows]
         super().__init__(request.trace.queued(rows), deadline, waiter, announce)
+        if predictor.task.needs_generation:
+            self.rows = [row._replace(given_up=self.given_up) for row in self.rows]
         self.request = request
         self._predictor = predictor
         self._slots = slots
@@ -227,10 +229,13 @@ class Predictor:
         slot = parsed[0] if isinstance(parsed[0], Failure) else self._encode([parsed[0]])[0]
         if isinstance(slot, Failure):
             raise slot.error
-        stream = TextStream()
+        stream, future = TextStream(deadline), Future[Any]()
         streamed = self.task.streamed(slot, stream)
-        future = self.scheduler.submit(request.trace.queued(streamed.rows), deadline)
-        stream.attach(future, lambda: self.finish(streamed, iter(future.result())))
+        pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=settle)
+        stream.attach(future, lambda: pending.response().predictions[0])
+        self.scheduler.enqueue([pending])
+        if pending.refusal is not None:
+            raise pending.refusal
         return stream
 
     def finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bert_handler.deadlines import never
 from bert_handler.errors import RequestError
 from bert_handler.tracing import UNTRACED, Trace
 
@@ -125,9 +126,11 @@ class Row(NamedTuple):
 
     inputs: int64 vectors by input name.  length: tokens, what it costs.
     key: rows of different keys never share a forward (decoding options, for instance).
+    given_up: asked between the tokens of a generation, whether nobody waits for the row any more.
     """
 
     inputs: Mapping[str, IntArray]
     length: int
     key: Hashable = None
     trace: Trace = UNTRACED
+    given_up: Callable[[], bool] = never

@@ -33,13 +33,14 @@ def generate(
     own = model.generation_config
     ends = end_tokens(own)
     progress = Progress(len(ids), ends, watch)
+    criterion = progress if decoding.num_beams == 1 else Search(len(ids), watch)
     sampler = [RowSampler(decoding, own, len(ids), ids.device)] if decoding.do_sample else []
     # Keyword arguments, not a configuration: a value that is transformers' default would yield to the model's.
     sequences = model.generate(
         input_ids=ids,
         attention_mask=inputs["attention_mask"],
         logits_processor=LogitsProcessorList(sampler),
-        stopping_criteria=StoppingCriteriaList([progress] if decoding.num_beams == 1 else []),
+        stopping_criteria=StoppingCriteriaList([criterion]),
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
         num_return_sequences=1,
@@ -85,6 +86,18 @@ class Progress(StoppingCriteria):
 
     def generated(self) -> list[Generated]:
         return [until_end(tokens, self._ends) for tokens in self._tokens]
+
+
+class Search(StoppingCriteria):
+    """Ends a beam search when the watch ends all of its rows."""
+
+    def __init__(self, n_rows: int, watch: Watch) -> None:
+        self._n_rows = n_rows
+        self._watch = watch
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        ended = [self._watch(row, None) for row in range(self._n_rows)]
+        return torch.full((len(input_ids),), all(ended), dtype=torch.bool, device=input_ids.device)
 
 
 class RowSampler(LogitsProcessor):

@@ -123,7 +123,8 @@ class Engine(ABC):
         """Append tokens to every row of a batch until it ends; only where `supports_generation`.
 
         watch: called with (row, token) for each new token of a row that goes on, and returns whether to
-        end it; not called in a beam search, whose tokens are only known at its end.
+        end it.  In a beam search, whose tokens are only known at its end, with None for the token; the
+        search ends when all its rows shall.
         """
         raise ConfigError(f"engine={self.name!r} cannot generate text")
 

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from bert_handler.deadlines import never
+
 
 class OutOfTimeError(Exception):
     """The deadline passed between two forwards, or whoever asked has gone."""
@@ -13,11 +15,6 @@ class OutOfTimeError(Exception):
 
 def nothing_waits() -> None:
     """There is nothing to give way to."""
-
-
-def never() -> bool:
-    """Whoever asked waits for the answer, however long it takes."""
-    return False
 
 
 @dataclass(frozen=True)

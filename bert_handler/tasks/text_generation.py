@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bert_handler import jsonio
-from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
-from bert_handler.generation import Decoding, Detokenizer, TextStream
+from bert_handler.errors import ConfigError, DeadlineError, InvalidRequestError, RequestTooLargeError
+from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Row
-from bert_handler.tasks.base import EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tasks.base import EncodedExample, Example, Model, Outcome, RowOutputs, Task
 from bert_handler.tokenization import Encoded, Truncation
 
 if TYPE_CHECKING:
@@ -177,22 +177,30 @@ class TextGeneration(Task):
             )
         return [Row(inputs, length + n_new, self._key(example, length))]
 
-    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[RowOutputs]:
+    def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[Outcome]:
         key = cast("Key", rows[0].key)
-        stream = key.stream
+        stream, is_read = key.stream, bool(key.stop) or key.stream is not None
         texts = [Detokenizer(self._text, key.stop) for _ in rows]
+        given_up: set[int] = set()
 
-        def watch(row: int, token: int) -> bool:
+        def watch(row: int, token: int | None) -> bool:
+            if rows[row].given_up():
+                given_up.add(row)
+                return True
+            if token is None or not is_read:
+                return False
             piece = texts[row].push(token)
             if stream is not None:
                 stream.put(piece)
-            return texts[row].stopped or (stream is not None and stream.closed)
+            return texts[row].stopped
 
-        watched = watch if key.stop or stream is not None else _never
-        generated = engine.generate(batch, key.decoding, watched, threads)
+        generated = engine.generate(batch, key.decoding, watch, threads)
         if stream is not None:
             stream.put(texts[0].finish())
-        return [{"tokens": item.tokens, "ended": np.array(item.ended)} for item in generated]
+        return [
+            DeadlineError(OUT_OF_TIME) if row in given_up else {"tokens": item.tokens, "ended": np.array(item.ended)}
+            for row, item in enumerate(generated)
+        ]
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
@@ -245,7 +253,3 @@ class TextGeneration(Task):
     def _text(self, tokens: list[int]) -> str:
         text: str = self.model.tokenizer.backend.decode(tokens, skip_special_tokens=True)
         return text
-
-
-def _never(row: int, token: int) -> bool:
-    return False

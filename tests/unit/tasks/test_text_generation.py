@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -12,7 +14,13 @@ import transformers
 
 from bert_handler.engines.base import Engine
 from bert_handler.engines.torch_engine import TorchEngine
-from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError, UnservableError
+from bert_handler.errors import (
+    ConfigError,
+    DeadlineError,
+    InvalidRequestError,
+    RequestTooLargeError,
+    UnservableError,
+)
 from bert_handler.generation import Detokenizer
 from bert_handler.schema import Failure, Request, Tokens
 from tests.zoo import GENERATORS, build
@@ -232,6 +240,76 @@ def test_closing_a_stream_stops_the_model(gpt2):
     finally:
         gpt2.engine.graph.model.forward = forward
     assert len(steps) < 60
+
+
+@pytest.fixture
+def steps(gpt2, monkeypatch):
+    """`steps(act)`: the numbers of the model's forwards, the second of which waits for `act`."""
+    model, forward = gpt2.engine.graph.model, gpt2.engine.graph.model.forward
+
+    def count(act):
+        seen = []
+
+        def counted(*arguments, **named):
+            seen.append(len(seen))
+            if len(seen) == 2:
+                act()
+            return forward(*arguments, **named)
+
+        monkeypatch.setattr(model, "forward", counted)
+        return seen
+
+    return count
+
+
+@pytest.mark.parametrize("parameters", [{}, {"stop": ["\x00never"]}, {"num_beams": 2}])
+def test_the_deadline_ends_the_generation(gpt2, steps, parameters):
+    seen, deadline = steps(lambda: time.sleep(0.3)), time.monotonic() + 0.3
+    wanted = {"max_new_tokens": 100, **parameters}
+    [response] = gpt2.respond([Request([TEXTS[0]], parameters=wanted, deadline=deadline)])
+    assert isinstance(response.predictions[0].error, DeadlineError)
+    assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"num_beams": 2}])
+def test_a_caller_that_goes_ends_the_generation(gpt2, steps, parameters):
+    waiter = Future()
+    seen = steps(waiter.cancel)
+    gpt2.begin([Request([TEXTS[0]], parameters={"max_new_tokens": 100, **parameters})], waiters=[waiter])
+    gpt2.predict([TEXTS[1]], max_new_tokens=1)
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"num_beams": 2}])
+def test_the_neighbours_of_a_row_that_is_given_up_have_their_texts(gpt2, steps, parameters):
+    wanted = {"max_new_tokens": N_NEW, **parameters}
+    expected = texts_of(gpt2.predict(TEXTS[:1], **wanted))
+    seen, deadline = steps(lambda: time.sleep(0.3)), time.monotonic() + 0.3
+    requests = [Request([TEXTS[0]], parameters=wanted, deadline=deadline), Request(TEXTS[:1], parameters=wanted)]
+    late, response = gpt2.respond(requests)
+    assert isinstance(late.predictions[0].error, DeadlineError)
+    assert texts_of(response.predictions) == expected
+    assert len(seen) == N_NEW
+
+
+def test_a_stream_past_its_deadline_ends_with_an_error(gpt2, steps):
+    seen, deadline = steps(lambda: time.sleep(0.3)), time.monotonic() + 0.3
+    stream, read = gpt2.stream(Request([TEXTS[0]], parameters={"max_new_tokens": 100}), deadline), []
+    with pytest.raises(DeadlineError, match="the deadline passed before the text was complete"):
+        read.extend(stream)
+    assert len(read) <= 1
+    assert list(stream) == []
+    gpt2.predict([TEXTS[1]], max_new_tokens=1)
+    assert seen == [0, 1, 2]
+
+
+def test_a_stream_that_waits_for_the_model_ends_at_its_deadline(gpt2, monkeypatch):
+    going, generate = threading.Event(), TorchEngine.generate
+    monkeypatch.setattr(TorchEngine, "generate", lambda self, *given: going.wait(30) and generate(self, *given))
+    stream = gpt2.stream(Request([TEXTS[0]]), time.monotonic() + 0.05)
+    with pytest.raises(DeadlineError):
+        next(stream)
+    going.set()
 
 
 def test_a_reader_that_waits_is_woken_by_close(gpt2, monkeypatch):
