@@ -29,7 +29,7 @@ from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Protocol
 from bert_handler.repository import Repository
-from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes
+from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
 from bert_handler.schema import Reply
 from bert_handler.serving import Answer
 
@@ -101,6 +101,9 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
+        return self._counted(answer, headers, started)
+
+    def _counted(self, answer: Answer, headers: Mapping[str, str], started: float) -> Reply:
         reply = serving.encode(self.predictor, answer)
         record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
         return reply
@@ -119,26 +122,32 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         return serving.in_time(call, response, request.deadline)
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
-        """Answer one body with server-sent events as its text is generated, or refuse it."""
+        """Answer one body with server-sent events as its text is generated, or refuse it; count it at its end."""
+        started = time.perf_counter()
         request = (call := serving.decode(body, headers, protocol)).stream
         if request is None:
-            return serving.encode(self.predictor, Answer(call))
+            return self._counted(Answer(call), headers, started)
         loop = asyncio.get_running_loop()
         try:
             stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, request)
         except RequestError as exc:
-            return serving.encode(self.predictor, serving.refused(call, exc))
-        return self._events(call, stream, tuple(request.outputs or self.predictor.outputs))
+            return self._counted(serving.refused(call, exc), headers, started)
+        return await begun(self._events(call, stream, headers, started))
 
-    async def _events(self, call: serving.Call, stream: TextStream, outputs: tuple[str, ...]) -> Events:
+    async def _events(
+        self, call: serving.Call, stream: TextStream, headers: Mapping[str, str], started: float
+    ) -> Events:
+        assert call.stream is not None
         loop = asyncio.get_running_loop()
-        events = serving.events(stream, outputs)
+        events = serving.events(stream, tuple(call.stream.outputs or self.predictor.outputs))
         try:
+            yield b""
             while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
                 yield event
         finally:
             stream.close()
             serving.ended(self.predictor, call, 200, 1)
+            record(self.name, self.metrics, headers, 200, time.perf_counter() - started)
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata."""

@@ -175,5 +175,14 @@ async def find(models: Mapping[str, ServedModel], name: str, version: str | None
     return model
 
 
+async def begun(events: Events) -> Events:
+    """Events past their first, which only begins them: a generator that has not begun would never end either.
+
+    Its client may be gone before anybody reads.
+    """
+    await events.__anext__()
+    return events
+
+
 def _json(content: Any) -> Reply:
     return Reply(jsonio.dumps(content))

@@ -17,7 +17,7 @@ from bert_handler.deadlines import deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
 from bert_handler.metrics import ModelMetrics, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
-from bert_handler.routes import Events
+from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER
 
@@ -148,7 +148,17 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             return error_reply(exc)
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
-        """Forward one body and pass the events on as they come, or the refusal."""
+        """Forward one body and pass the events on as they come, or the refusal; count it at its end."""
+        started = time.perf_counter()
+        opened = await self._stream(body, headers, protocol)
+        if not isinstance(opened, Reply):
+            return await begun(self._passed_on(opened, headers, started))
+        record(self.name, self.metrics, headers, opened.status, time.perf_counter() - started)
+        return opened
+
+    async def _stream(
+        self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None
+    ) -> Reply | httpx.Response:
         if protocol is not None:
             headers = {**headers, PROTOCOL_HEADER: protocol.name}
         try:
@@ -156,10 +166,19 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         except (httpx.HTTPError, RequestError) as exc:
             return error_reply(exc if isinstance(exc, RequestError) else _unreachable(exc))
         if response.headers.get("content-type") == EVENT_STREAM:
-            return _passed_on(response)
+            return response
         await response.aread()
         await response.aclose()
         return _reply(response)
+
+    async def _passed_on(self, response: httpx.Response, headers: Mapping[str, str], started: float) -> Events:
+        try:
+            yield b""
+            async for chunk in response.aiter_raw():
+                yield chunk
+        finally:
+            await response.aclose()
+            record(self.name, self.metrics, headers, response.status_code, time.perf_counter() - started)
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata, as the handler behind TorchServe states it."""
@@ -178,14 +197,6 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 def front_models(server: TorchServe, name: str | None) -> Sequence[FrontModel]:
     """The models to stand in front of: the named one, else all that TorchServe has."""
     return [FrontModel(item, server) for item in ([name] if name else server.models())]
-
-
-async def _passed_on(response: httpx.Response) -> Events:
-    try:
-        async for chunk in response.aiter_raw():
-            yield chunk
-    finally:
-        await response.aclose()
 
 
 def _unreachable(exc: httpx.HTTPError) -> RequestError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
+from collections import Counter
 
 import pytest
 
 from bert_handler import Predictor
+from bert_handler.generation import TextStream
+from bert_handler.metrics import REQUEST_LOGGER
 
 pytest.importorskip("kserve")
 from bert_handler.kserve_model import LocalModel
@@ -63,3 +67,48 @@ async def test_a_model_that_stops_answers_its_explanations_and_refuses_others(zo
     assert [(await item).status for item in accepted] == [200] * 3
     reply = await model.reply(b"a fox", EXPLAIN, None)
     assert (reply.status, json.loads(reply.body)) == (429, {"error": "the model is being unloaded"})
+
+
+# ---- streams ------------------------------------------------------------------------------------
+
+EVENTS = {"accept": "text/event-stream", "x-request-id": "r-17"}
+
+
+@pytest.fixture
+def generator(zoo, load):
+    return LocalModel("g", load(zoo("gpt2", "generation")))
+
+
+@pytest.fixture
+def counted(generator, caplog):
+    """What has been counted and logged since."""
+    caplog.set_level("DEBUG", REQUEST_LOGGER)
+    before = Counter(generator.metrics.requests)
+    return lambda: (generator.metrics.requests - before, caplog.messages)
+
+
+async def test_a_stream_is_counted_and_logged_at_its_end(generator, counted):
+    events = await generator.stream(b'{"text": "the dog", "max_new_tokens": 2}', EVENTS, None)
+    assert (await events.__anext__()).startswith(b'data: {"text":')
+    assert counted() == ({}, [])
+    assert [event async for event in events]
+    assert counted()[0] == {"200": 1}
+    assert counted()[1][0].startswith("g request_id='r-17' status=200 ")
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"text": "a", "max_new_tokens": 0}'])
+async def test_a_refused_stream_is_counted_and_logged(generator, counted, body):
+    assert (await generator.stream(body, EVENTS, None)).status == 400
+    assert counted()[0] == {"400": 1}
+    assert counted()[1][0].startswith("g request_id='r-17' status=400 ")
+
+
+async def test_a_stream_that_nobody_begins_to_read_is_closed(generator, counted, monkeypatch):
+    closed, close = [], TextStream.close
+    monkeypatch.setattr(TextStream, "close", lambda stream: closed.append(stream) or close(stream))
+    events = await generator.stream(b'{"text": "the dog", "max_new_tokens": 100}', EVENTS, None)
+    del events
+    gc.collect()
+    await asyncio.sleep(0.05)
+    assert len(closed) == 1
+    assert counted()[0] == {"200": 1}
