@@ -76,14 +76,11 @@ class TokenClassification(Task):
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
-        strategy, ignored = parameters["aggregation_strategy"], set(parameters["ignore_labels"])
         tokens = self._tokens(encoded.example.fields["text"], encoded.sequences[0], rows)
-        if strategy == "none":
-            pieces = map(self._alone, tokens)
-            return {"predict": [self._token(piece) for piece in pieces if piece.label not in ignored]}
-        words = map(self._alone, tokens) if strategy == "simple" else self._words(tokens, strategy)
-        groups = (group for group in grouped(words) if _group(group[0].label) not in ignored)
-        return {"predict": [self._entity(group) for group in groups]}
+        entities = self._entities(tokens, parameters)
+        if parameters["aggregation_strategy"] == "none":
+            return {"predict": [self._token(piece) for [piece] in entities]}
+        return {"predict": [self._entity(group) for group in entities]}
 
     def decision(
         self,
@@ -97,19 +94,21 @@ class TokenClassification(Task):
         tokens = list(self._tokens(encoded.example.fields["text"], sequence, rows))
         if not tokens:
             raise InvalidRequestError("text has no token that could be labelled")
-        entities = self._entities(tokens, parameters)
+        entities = list(self._entities(tokens, parameters))
         if not asked:
-            labels = [label for label in self.model.labels.names if label not in parameters["ignore_labels"]]
+            labels = [label for label in self.model.labels.names if not _is_ignored(label, parameters)]
             chosen = entities or [[self._likeliest(tokens, labels or self.model.labels.names)]]
         else:
             chosen = [group for item in asked for group in self._asked(item, entities, tokens)]
         targets = [self._target(group, sequence) for group in chosen]
         return Decision(targets[0].name if entities else "O", targets[0].score if entities else None, targets)
 
-    def _entities(self, tokens: Sequence[Token], parameters: Mapping[str, Any]) -> list[Sequence[Piece]]:
-        strategy, ignored = parameters["aggregation_strategy"], set(parameters["ignore_labels"])
+    def _entities(self, tokens: Iterable[Token], parameters: Mapping[str, Any]) -> Iterator[Sequence[Piece]]:
+        """What the answer lists: groups of pieces, each token its own without aggregation."""
+        strategy = parameters["aggregation_strategy"]
         pieces = map(self._alone, tokens) if strategy in ("none", "simple") else self._words(tokens, strategy)
-        return [group for group in grouped(pieces) if not {group[0].label, _type(group[0].label)} & ignored]
+        groups = ([piece] for piece in pieces) if strategy == "none" else grouped(pieces)
+        return (group for group in groups if not _is_ignored(group[0].label, parameters))
 
     def _asked(
         self, item: Any, entities: Sequence[Sequence[Piece]], tokens: Sequence[Token]
@@ -230,6 +229,12 @@ def grouped(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         group.append(piece)
     if group:
         yield group
+
+
+def _is_ignored(label: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether `ignore_labels` has the name that the answer gives this label: as in the pipeline, no other counts."""
+    name = label if parameters["aggregation_strategy"] == "none" else _group(label)
+    return name in parameters["ignore_labels"]
 
 
 def _group(label: str) -> str:

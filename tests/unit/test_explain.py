@@ -26,9 +26,10 @@ TEXTS = [
 ]
 CONTEXT = "My name is Wolfgang and I live in Berlin."
 LONG = " ".join(TEXTS * 2)
-OTHERS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+OTHERS = ["O", "PER", "LOC"]
 WINDOWED = ("bert", "modernbert")
 TOLERANCE = 0.05
+ONCE = "input_x_gradient"
 ENTAILMENT = {"id2label": {0: "contradiction", 1: "neutral", 2: "entailment"}, "label2id": {}}
 
 
@@ -200,6 +201,24 @@ def test_entities_are_explained_one_by_one(zoo, load):
     assert [item["target"] for item in found] == [entity["entity_group"] for entity in entities[:16]]
     assert [item["target_place"]["start"] for item in found] == [entity["start"] for entity in entities[:16]]
     assert explanation.content.get("targets_left_out", 0) == max(0, len(entities) - 16)
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
+@pytest.mark.parametrize("ignored", [["O"], ["B-LOC"], ["O", "PER", "I-ORG"]])
+def test_the_entities_that_are_explained_are_those_of_the_answer(zoo, load, strategy, ignored):
+    predictor, own = load(zoo("bert", "token_classification")), {"aggregation_strategy": strategy, "method": ONCE}
+    instance = {"text": "the quick brown fox jumps over berlin", "ignore_labels": ignored, **own}
+    entities = predictor.predict([instance])[0]["predict"][:16]
+    explanation = predictor.explain([instance])[0].content
+    found = [item["target_place"] for item in explanation.get("explanations", [explanation])]
+    assert [(item["start"], item["end"]) for item in found] == [(item["start"], item["end"]) for item in entities]
+
+
+def test_without_entities_the_likeliest_that_is_not_ignored_is_explained(zoo, load):
+    predictor = load(zoo("bert", "token_classification"))
+    explanation = predictor.explain([TEXTS[2]], ignore_labels=["O", "LOC", "PER"], method=ONCE)[0]
+    assert explanation["target"] == "ORG"
+    assert predictor.explain([TEXTS[2]], ignore_labels=["O", "LOC"], method=ONCE)[0]["target"] in {"ORG", "PER"}
 
 
 def test_an_answer_has_a_start_and_an_end(zoo, load):

@@ -89,6 +89,15 @@ def test_ignores_o_unless_told_otherwise(architecture, zoo, load, reference):
         assert_same(predictor.predict([text], ignore_labels=["O", "PER"])[0]["predict"], expected)
 
 
+@pytest.mark.parametrize("strategy", ["none", "simple", "first"])
+@pytest.mark.parametrize("ignored", [["B-LOC"], ["LOC"], ["O", "B-PER", "ORG"]])
+def test_ignores_by_the_name_that_the_pipeline_ignores_by(strategy, ignored, zoo, load, reference):
+    predictor, parameters = load(zoo("bert", "token_classification")), {"aggregation_strategy": strategy}
+    for text in CORPUS[:3]:
+        expected = reference("bert")(text, ignore_labels=ignored, **parameters)
+        assert_same(predictor.predict([text], ignore_labels=ignored, **parameters)[0]["predict"], expected)
+
+
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_truncates_as_the_pipeline(architecture, zoo, load, reference):
     text = " ".join(CORPUS[:8])
