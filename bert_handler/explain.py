@@ -173,6 +173,8 @@ class Explainer:
     def _check(self, request: Request) -> None:
         if not self._predictor.config.captum_explanation:
             raise UnservableError("explanations are switched off for this model (captum_explanation: false)")
+        if not self._task.has_decision:
+            raise UnservableError(f"{self._task.name} has no decision that could be explained")
         limit = self._predictor.config.max_instances
         if len(request.instances) > limit:
             raise RequestTooLargeError(f"the request has {len(request.instances)} instances; max_instances is {limit}")

@@ -112,6 +112,8 @@ class Task(ABC):
     accepts_tokens: ClassVar[bool] = True
     segments: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     """What the first and the second text of a sequence are called in explanations."""
+    has_decision: ClassVar[bool] = True
+    """Whether `decision` says what could be explained."""
     targets_are_texts: ClassVar[bool] = False
     """Whether an explanation's target is an instance of its own, whose prediction `decision` needs."""
     needs_generation: ClassVar[bool] = False
@@ -172,9 +174,8 @@ class Task(ABC):
 
         asked: the targets of the request, none for what the model decided.
         references: the predictions for `asked`, where `targets_are_texts`.
-        Raises UnservableError where the task decides nothing.
         """
-        raise UnservableError(f"{self.name} has no decision that could be explained")
+        raise NotImplementedError
 
     def texts(self, example: Example) -> list[Text]:
         """The sequences of one instance, each a text or a pair."""

@@ -39,6 +39,7 @@ class FillMask(Task):
     name = "fill_mask"
     model_class = "AutoModelForMaskedLM"
     architectures = ("ForMaskedLM",)
+    has_decision = False
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("top_k", int, 5, "how many tokens each mask gets", minimum=1, maximum=MAX_TOP_K),
         Parameter(

@@ -58,6 +58,7 @@ class TextGeneration(Task):
     name = "text_generation"
     architectures = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
     needs_generation = True
+    has_decision = False
     sample = MappingProxyType({"text": "The quick brown fox", "max_new_tokens": 1})
     parameters = (
         Parameter("max_new_tokens", int, None, f"most tokens of the answer; {MODEL_DEFAULT}, else 64", 1),

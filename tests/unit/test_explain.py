@@ -420,9 +420,15 @@ def test_explanations_can_be_switched_off(zoo, load):
         predictor.explain([TEXTS[0]])
 
 
-def test_a_task_without_a_decision_says_so(zoo, load):
-    with pytest.raises(UnservableError, match="fill_mask has no decision"):
-        load(zoo("bert", "fill_mask")).explain(["a [MASK] film"])
+@pytest.mark.parametrize(
+    ("architecture", "head", "task"), [("bert", "fill_mask", "fill_mask"), ("gpt2", "generation", "text_generation")]
+)
+def test_a_task_without_a_decision_says_so_before_it_computes(zoo, load, architecture, head, task):
+    predictor = load(zoo(architecture, head))
+    computed = predictor.metrics.tokens
+    with pytest.raises(UnservableError, match=f"{task} has no decision that could be explained"):
+        predictor.explain(["a [MASK] film"])
+    assert predictor.metrics.tokens == computed
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
