@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, cast
 
 from bert_handler.deadlines import expired, never
 from bert_handler.errors import (
@@ -38,6 +38,7 @@ from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Reque
 from bert_handler.tasks.base import EncodedExample, RowOutputs
 
 if TYPE_CHECKING:
+    from bert_handler.engines.torch_engine import TorchEngine
     from bert_handler.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -279,13 +280,11 @@ class Explainer:
         }
         if not self._has_gradients:
             return ablation
-        from bert_handler.engines.torch_engine import TorchEngine
         from bert_handler.explanations import gradients
 
         gradients.require_captum()
-        if not isinstance(engine, TorchEngine):
-            raise ConfigError(f"engine={engine.name!r} has gradients but no torch graph")
-        arguments = gradients.Twin(engine.graph), engine.transfer.device, self._step_tokens
+        torch_engine = cast("TorchEngine", engine)  # no other has gradients
+        arguments = gradients.Twin(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
         return {
             **ablation,
             INTEGRATED_GRADIENTS: gradients.IntegratedGradients(*arguments),
