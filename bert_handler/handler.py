@@ -141,11 +141,12 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             return Call(error=exc)
 
     def _finished(self, answer: Answer, index: int) -> Answer:
-        if answer.call.explain is not None:
-            return serving.explained(self.predictor, answer.call)
-        if answer.call.stream is None:
+        call = answer.call
+        if call.request is None or call.kind == "predict":
             return answer
-        return Answer(self._streamed(answer.call.stream, index)._replace(trace=answer.call.trace))
+        if call.kind == "explain":
+            return serving.explained(self.predictor, call)
+        return Answer(self._streamed(call.request, index)._replace(trace=call.trace))
 
     def _streamed(self, request: Request, index: int) -> Call:
         """Send all events but the last as intermediate responses; the last one is the row's answer."""

@@ -31,7 +31,7 @@ from bert_handler.protocols import Protocol
 from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
 from bert_handler.schema import Reply
-from bert_handler.serving import Answer
+from bert_handler.serving import Answer, Call
 
 with deferred("pandas"):
     import kserve
@@ -92,12 +92,12 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         else:
             call = await asyncio.to_thread(serving.decode, body, headers, protocol)
         try:
-            if call.request is not None:
-                answer = await self._arrivals.answer(call, small=small)
-            elif call.explain is not None:
+            if call.request is None:
+                answer = Answer(call)
+            elif call.kind == "explain":
                 answer = await self._explained(call)
             else:
-                answer = Answer(call)
+                answer = await self._arrivals.answer(call, small=small)
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
@@ -108,10 +108,10 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
         return reply
 
-    async def _explained(self, call: serving.Call) -> Answer:
+    async def _explained(self, call: Call) -> Answer:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
-        assert call.explain is not None
-        request = self.predictor.explainer.timed(call.explain)
+        assert call.request is not None
+        request = self.predictor.explainer.timed(call.request)
         try:
             future = asyncio.wrap_future(self.predictor.explainer.submit(request))
             response = await asyncio.wait_for(future, remaining_s(request.deadline))
@@ -124,22 +124,20 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it; count it at its end."""
         started = time.perf_counter()
-        request = (call := serving.decode(body, headers, protocol)).stream
-        if request is None:
+        call = serving.decode(body, headers, protocol)
+        if call.request is None:
             return self._counted(Answer(call), headers, started)
         loop = asyncio.get_running_loop()
         try:
-            stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, request)
+            stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, call.request)
         except RequestError as exc:
             return self._counted(serving.refused(call, exc), headers, started)
         return await begun(self._events(call, stream, headers, started))
 
-    async def _events(
-        self, call: serving.Call, stream: TextStream, headers: Mapping[str, str], started: float
-    ) -> Events:
-        assert call.stream is not None
+    async def _events(self, call: Call, stream: TextStream, headers: Mapping[str, str], started: float) -> Events:
+        assert call.request is not None
         loop = asyncio.get_running_loop()
-        events = serving.events(stream, tuple(call.stream.outputs or self.predictor.outputs))
+        events = serving.events(stream, tuple(call.request.outputs or self.predictor.outputs))
         try:
             yield b""
             while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bert_handler import jsonio, tracing
 from bert_handler.deadlines import PARAMETER, deadline_of, expired
@@ -34,8 +34,7 @@ class Call(NamedTuple):
     """One decoded body: the request and the protocol that its answer is written in, or its error.
 
     reply: set where the host has the answer already.
-    stream: the request, instead of `request`, where the client wants its text as it is generated.
-    explain: the request, instead of `request`, where it asks for explanations.
+    kind: whether the request asks for predictions, for a text as it is generated, or for explanations.
     trace: its spans, which end when its answer is encoded.
     """
 
@@ -43,9 +42,13 @@ class Call(NamedTuple):
     protocol: Protocol | None = None
     error: RequestError | None = None
     reply: Reply | None = None
-    stream: Request | None = None
-    explain: Request | None = None
+    kind: Literal["predict", "stream", "explain"] = "predict"
     trace: Trace = UNTRACED
+
+    @property
+    def predicted(self) -> Request | None:
+        """The request where its answer is made of predictions."""
+        return self.request if self.kind == "predict" else None
 
 
 class Answer(NamedTuple):
@@ -77,13 +80,9 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
     trace = tracing.start(headers)
     with trace.measure("decode"):
         call = _decoded(body, headers, protocol)
-    return call if trace is UNTRACED else _traced(call, trace)
-
-
-def _traced(call: Call, trace: Trace) -> Call:
-    requests = {name: getattr(call, name) for name in ("request", "stream", "explain")}
-    marked = {name: item._replace(trace=trace) for name, item in requests.items() if item is not None}
-    return call._replace(trace=trace, **marked)
+    if trace is UNTRACED:
+        return call
+    return call._replace(trace=trace, request=call.request and call.request._replace(trace=trace))
 
 
 def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
@@ -93,8 +92,8 @@ def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) 
             protocol, body = detect(body, headers)
         request = _timed(protocol.decode(body, headers), headers)
         if headers.get(EXPLAIN_HEADER) == "True":
-            return Call(protocol=protocol, explain=request)
-        return Call(stream=request) if wants_stream(headers) else Call(request, protocol)
+            return Call(request, protocol, kind="explain")
+        return Call(request, protocol, kind="stream" if wants_stream(headers) else "predict")
     except RequestError as exc:
         return Call(error=exc)
     except Exception:
@@ -121,13 +120,13 @@ def _timed(request: Request, headers: Mapping[str, str]) -> Request:
 def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
     """Hand the requests of all calls to the predictor together, each with its own deadline or the default one."""
     default = time.monotonic() + predictor.config.request_timeout_s
-    return predictor.begin([call.request for call in calls if call.request is not None], default)
+    return predictor.begin([request for call in calls if (request := call.predicted) is not None], default)
 
 
 def answers(calls: Sequence[Call], pendings: Sequence[Pending]) -> list[Answer]:
     """Wait for the responses and give each to its call, in order; what comes too late is refused."""
     waiting = iter(pendings)
-    return [Answer(call) if call.request is None else _waited(call, next(waiting)) for call in calls]
+    return [Answer(call) if call.predicted is None else _waited(call, next(waiting)) for call in calls]
 
 
 def _waited(call: Call, pending: Pending) -> Answer:
@@ -147,8 +146,8 @@ def refused(call: Call, error: RequestError) -> Answer:
 
 def explained(predictor: Predictor, call: Call) -> Answer:
     """Answer a request for explanations on this thread."""
-    assert call.explain is not None
-    request = predictor.explainer.timed(call.explain)
+    assert call.request is not None
+    request = predictor.explainer.timed(call.request)
     return in_time(call, predictor.explainer.respond(request), request.deadline)
 
 
@@ -174,7 +173,7 @@ def _encoded(predictor: Predictor, answer: Answer) -> Reply:
         return error_reply(answer.call.error)
     assert answer.call.protocol is not None and answer.response is not None
     try:
-        specs = predictor.outputs if answer.call.explain is None else EXPLANATION_OUTPUTS
+        specs = EXPLANATION_OUTPUTS if answer.call.kind == "explain" else predictor.outputs
         return answer.call.protocol.encode(answer.response, predictor.identity, specs)
     except Exception:
         logger.exception("a response could not be encoded")

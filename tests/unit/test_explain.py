@@ -403,7 +403,7 @@ def test_an_explanation_that_comes_too_late_is_refused(bert, monkeypatch, second
     explain = bert.explainer._explain
     monkeypatch.setattr(bert.explainer, "_explain", lambda *given: (explain(*given), time.sleep(0.1))[0])
     request = Request([TEXTS[1]], parameters={"n_steps": 1}, deadline=time.monotonic() + seconds)
-    answer = serving.explained(bert, Call(explain=request))
+    answer = serving.explained(bert, Call(request, kind="explain"))
     assert isinstance(answer.call.error, DeadlineError) is late
     assert (answer.response is None) is late
 
