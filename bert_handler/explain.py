@@ -81,6 +81,7 @@ class Explainer:
         self._predictor = predictor
         self._task = predictor.task
         self._methods: dict[str, Method] = {}
+        self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._closed = False
         # Its request and its arrival; the thread's own queue would keep the requests of those who have gone.
@@ -262,7 +263,7 @@ class Explainer:
         return options.baseline or default
 
     def _method(self, name: str) -> Method:
-        with self._lock:
+        with self._loading:
             if not self._methods:
                 self._methods = self._load()
         if name not in self._methods:

@@ -319,6 +319,25 @@ def test_the_queue_is_bounded(zoo, load):
     assert predictor.explainer.submit(Request([TEXTS[1]])).result().predictions
 
 
+def test_captum_loads_without_holding_up_those_who_ask(bert, monkeypatch):
+    explainer, loading, loaded = Explainer(bert), threading.Event(), threading.Event()
+    in_time, load_methods = [], explainer._load
+
+    def slow():
+        loading.set()
+        in_time.append(loaded.wait(3))
+        return load_methods()
+
+    monkeypatch.setattr(explainer, "_load", slow)
+    first = explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1}))
+    assert loading.wait(10)
+    assert explainer.submit(Request([TEXTS[1]])).cancel()
+    loaded.set()
+    assert first.result(60).predictions[0]["explanation"]
+    assert in_time == [True]
+    explainer.close()
+
+
 def test_a_full_queue_says_when_to_come_back(zoo, load):
     explainer = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4).explainer
     explainer.submit(Request(["a"], parameters={"n_steps": 1})).result(60)
