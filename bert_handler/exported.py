@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bert_handler import jsonio
 from bert_handler.artifact import Artifact
+from bert_handler.cost import COSTS, Cost
 from bert_handler.errors import ConfigError
 
 ENGINE_FILE = "engine.json"
@@ -46,6 +47,11 @@ class Exported:
     graph_sha256: str
     weights_sha256: str
     padded: str = "all"
+
+    @property
+    def cost(self) -> Cost:
+        """What its forwards cost."""
+        return COSTS[self.padded]
 
     @classmethod
     def read(cls, directory: Path) -> Exported | None:

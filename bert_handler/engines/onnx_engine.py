@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
-from bert_handler.cost import COSTS, Cost
+from bert_handler.cost import Cost
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -42,7 +42,7 @@ class OnnxEngine(Engine):
         self._graph = graph
         self._inputs = exported.inputs
         self._outputs = exported.outputs
-        self._cost = COSTS[exported.padded]
+        self._cost = exported.cost
         self._narrow = narrow
         self._wide = wide
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
+from bert_handler.cost import Cost
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -36,6 +37,7 @@ class OpenVinoEngine(Engine):
         self._graph = graph
         self._inputs = exported.inputs
         self._outputs = exported.outputs
+        self._cost = exported.cost
         # A request is not thread-safe; whoever computes takes one and puts it back.
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
@@ -64,6 +66,10 @@ class OpenVinoEngine(Engine):
     def settle(self) -> None:
         # The weights are packed for their kernels in the first forward, and stay mapped.
         release_mapped(weights_file(self._graph))
+
+    @property
+    def cost(self) -> Cost:
+        return self._cost
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         arrays = batch.arrays()

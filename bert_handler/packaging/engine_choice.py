@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.cpu import cpu_budget
@@ -22,8 +21,9 @@ from bert_handler.engines.base import Batch, Engine, collate
 from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import BertHandlerError, ConfigError, RequestError
 from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
-from bert_handler.packaging.export import TOLERANCE, export, fuse, greatest_difference
+from bert_handler.packaging.export import export, fuse, standardize
 from bert_handler.packaging.int8 import Form, dequantized_products, integer_products
+from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference
 from bert_handler.schema import Instance, Row
 from bert_handler.tasks.base import EncodedExample, Task
 
@@ -41,8 +41,6 @@ TEXTS = (
     "On Monday the committee will meet again in order to discuss the proposal that was put forward last week by "
     "two of its members, who had asked for more time, more money, and above all a clearer idea of what was wanted.",
 )
-
-Outputs = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -192,23 +190,13 @@ class Trial:
     def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> str:
         """Write a candidate's graph; returns what of it is padded."""
         file.parent.mkdir(parents=True, exist_ok=True)
+        whole = file if quantization == "none" else self._scratch / f"{engine}-whole" / file.name
         if engine == "openvino":
-            self._write_openvino(quantization, plain, file)
-            return "all"
-        return self._write_onnx(quantization, plain, file)
-
-    def _write_openvino(self, quantization: str, plain: Path, file: Path) -> None:
+            padded, products = standardize(plain, whole, self._mixed), dequantized_products
+        else:
+            padded, products = fuse(plain, whole, self._artifact.model_config, self._mixed), integer_products
         if quantization == "int8":
-            self._quantize(plain, file, dequantized_products)
-            return
-        for path in plain.parent.iterdir():
-            shutil.copyfile(path, file.with_name(path.name))
-
-    def _write_onnx(self, quantization: str, plain: Path, file: Path) -> str:
-        fused = file if quantization == "none" else self._scratch / "fused" / "model.onnx"
-        padded = fuse(plain, fused, self._artifact.model_config, self._mixed)
-        if quantization == "int8":
-            self._quantize(fused, file, integer_products)
+            self._quantize(whole, file, products)
         return padded
 
     def _quantize(self, source: Path, file: Path, form: Form) -> None:

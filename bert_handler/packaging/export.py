@@ -1,4 +1,4 @@
-"""Export the graph of a task's model to ONNX, and fuse it for ONNX Runtime.
+"""Export the graph of a task's model to ONNX, and rewrite it for ONNX Runtime and OpenVINO.
 
 The graph is the one that the torch engine runs, head included (`engines.torch_engine.Graph`).
 Transformers' eager attention is exported: ONNX Runtime knows how to fuse that, not the SDPA form.
@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bert_handler.engines.base import Batch
 from bert_handler.engines.torch_engine import Graph
@@ -27,15 +25,13 @@ try:
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
 from bert_handler.packaging.graph_builder import attribute
+from bert_handler.packaging.parity import Run, run_onnx, run_openvino, same_answers
 from bert_handler.packaging.token_vectors import token_vectors
-from bert_handler.packaging.unpad import FUSED_TOKEN_WISE, unpad
-from bert_handler.schema import IntArray
+from bert_handler.packaging.unpad import TOKEN_WISE, unpad
 
 logger = logging.getLogger(__name__)
 
 OPSET = 17
-TOLERANCE = 1e-4
-"""Greatest difference of an fp32 engine's outputs from torch's."""
 INLINE_BYTES = 1024
 """Larger weights lie in a file beside the graph, which is memory-mapped."""
 
@@ -87,30 +83,43 @@ def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]
 
 
 def fuse(source: Path, path: Path, model_config: Mapping[str, Any], batch: Batch) -> str:
-    """Write the graph with attention, normalization and activations fused for ONNX Runtime, and without padding.
+    """Write a graph for ONNX Runtime: attention, normalization and activations fused, and without padding.
 
     batch: rows of different lengths, by which what is written is compared with the source.
     Returns what it still pads: one of cost.COSTS.
     """
     optimizer = _optimized(source, model_config)
-    model = optimizer.model
-    spell_out_normalization(model)
-    fused = onnx.ModelProto()
-    fused.CopyFrom(model)
+    spell_out_normalization(optimizer.model)
+    return _write_least(optimizer, source, path, batch, run_onnx)
+
+
+def standardize(source: Path, path: Path, batch: Batch) -> str:
+    """Write a graph of standard operators, which OpenVINO reads, without padding.  batch, returns: as `fuse`."""
+    try:
+        from onnxruntime.transformers.onnx_model import OnnxModel
+    except ImportError as exc:
+        raise MissingExtraError("onnxruntime", "onnx") from exc
+    return _write_least(OnnxModel(onnx.load(source)), source, path, batch, run_openvino)
+
+
+def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run) -> str:
+    """Write the form of a graph that computes least of those that answer as the source does.
+
+    wrapped: the graph in ONNX Runtime's wrapper.  run: the engine that it is for.
+    """
+    model = wrapped.model
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
     compute_first_token_alone(model)
-    optimizer.topological_sort()
-    all_fused = not any(node.op_type == "Softmax" for node in model.graph.node)
-    candidates = [
-        ("fused attention" if all_fused else "attention", unpad(model, token_vectors(source))),
-        ("all", model),
-    ]
+    wrapped.topological_sort()
+    attention = "attention" if any(node.op_type == "Softmax" for node in model.graph.node) else "fused attention"
     # Some graphs have operands without a token axis, which cannot be picked from.
-    for padded, candidate in candidates:
+    for padded, candidate in ((attention, unpad(model, token_vectors(source))), ("all", model)):
         if candidate is not None:
             save(candidate, path)
-            if _same_answers(source, path, batch):
+            if same_answers(source, path, batch, [item.name for item in candidate.graph.output], run):
                 return padded
-    save(fused, path)
+    save(whole, path)
     return "all"
 
 
@@ -134,27 +143,6 @@ def _optimized(source: Path, model_config: Mapping[str, Any]) -> Any:
     if not any(item.domain == "com.microsoft" for item in optimizer.model.opset_import):
         optimizer.model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     return optimizer
-
-
-def _same_answers(source: Path, path: Path, batch: Batch) -> bool:
-    """Whether two graphs give the same outputs; not where one of them cannot be loaded or run."""
-    feeds = batch.arrays()
-    try:
-        expected, found = (_run(file, feeds) for file in (source, path))
-    except Exception as exc:  # noqa: BLE001 - onnxruntime's own errors share no other base
-        logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
-        return False
-    return greatest_difference([expected], [found], [feeds["attention_mask"]]) <= TOLERANCE
-
-
-def _run(path: Path, feeds: Mapping[str, IntArray]) -> dict[str, NDArray[Any]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [item.name for item in session.get_outputs()]
-    return dict(zip(names, session.run(names, {item.name: feeds[item.name] for item in session.get_inputs()})))
 
 
 def spell_out_normalization(model: Any) -> None:
@@ -229,7 +217,7 @@ def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
                 name in wanted
                 and name not in region
                 and name not in ends
-                and node.op_type in FUSED_TOKEN_WISE
+                and node.op_type in TOKEN_WISE
                 and set(users.get(name, ())) <= inside
                 and (node.op_type != "MatMul" or node.input[1] in constants)
             ):
@@ -251,24 +239,6 @@ def save(model: Any, path: Path) -> None:
         location=weights.name,
         size_threshold=INLINE_BYTES,
     )
-
-
-def greatest_difference(
-    expected: Sequence[Mapping[str, NDArray[Any]]],
-    actual: Sequence[Mapping[str, NDArray[Any]]],
-    masks: Sequence[IntArray],
-) -> float:
-    """The greatest absolute difference of two engines' outputs, relative where values exceed 1.
-
-    masks: of each batch, (B, L): what an output of every token has at padding is not compared, for nobody reads it.
-    """
-    worst = 0.0
-    for left, right, mask in zip(expected, actual, masks):
-        for name, values in left.items():
-            apart = np.abs(values - right[name]) / np.maximum(1.0, np.abs(values))
-            read = apart[mask.astype(bool)] if values.shape[:2] == mask.shape else apart
-            worst = max(worst, float(np.max(read, initial=0.0)))
-    return worst
 
 
 def _use_eager_attention(model: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, version_converter
 from onnx.defs import onnx_opset_version
@@ -21,21 +22,25 @@ from bert_handler.packaging.token_index import GROUPS, MASK, add_groups, add_ind
 OPSET = 23
 """The first that has attention as an operator; ONNX Runtime's is faster than its older own."""
 
-FUSED_TOKEN_WISE = {"MatMul", "Add", "BiasGelu", "FastGelu", "Gelu", "LayerNormalization"}
-"""Operators of a fused encoder that compute every token on its own."""
-TOKEN_WISE = FUSED_TOKEN_WISE | {"Sub", "Mul", "Div", "Pow", "Relu", "Tanh", "Erf", "Sigmoid", "Sqrt", "QuickGelu"}
-"""Those that do so where their other operands are the same for every token."""
+TOKEN_WISE = {
+    *("MatMul", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "LayerNormalization"),
+    *("Gelu", "BiasGelu", "FastGelu", "QuickGelu", "Erf", "Relu", "Tanh", "Sigmoid"),
+}
+"""Operators that compute every token on its own, where their other operands are the same for every token."""
 
 
 def unpad(model: Any, widths: Mapping[str, int]) -> Any:
-    """The same graph without padding; None where it multiplies no tokens, or onnx is older than OPSET.
+    """The same graph without padding; None where it multiplies no tokens, or onnx has no attention yet.
 
     model: a graph whose padding is at the right, nodes in topological order, fused or not.
     widths: of the tensors that have a vector for every token.
     """
-    if onnx_opset_version() < OPSET:
-        return None
-    unpadded = version_converter.convert_version(model, OPSET)
+    unpadded = onnx.ModelProto()
+    unpadded.CopyFrom(model)
+    if plain_attentions(model.graph):
+        if onnx_opset_version() < OPSET:
+            return None
+        unpadded = version_converter.convert_version(model, OPSET)
     return unpadded if _Unpadding(unpadded.graph, widths).run() else None
 
 

@@ -20,7 +20,9 @@ pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
 
-FUSED = {"distilbert", "electra", "roberta", "xlm-roberta"}
+PADDED = dict.fromkeys(
+    (("onnx", name) for name in ("distilbert", "electra", "roberta", "xlm-roberta")), "fused attention"
+)
 TEXTS = ["The film was good.", "Where do I live? I live in a house by the river, not far from the old bridge.", "Yes"]
 CASES = {
     "sequence_classification": ("sequence_classification", TEXTS, "logits"),
@@ -59,14 +61,29 @@ def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
             assert [item["word"] for item in left["predict"]] == [item["word"] for item in right["predict"]]
 
 
-@pytest.mark.parametrize("architecture", sorted(set(ENCODERS) - {"bert"}))
-def test_architectures_export(tmp_path, zoo, architecture):
-    archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine="onnx")
+EXPORTS = [
+    (name, engine)
+    for name in sorted(set(ENCODERS) - {"bert"})
+    for engine in ("onnx", "openvino")
+    if (name, engine) != ("deberta-v2", "openvino")
+]
+
+
+@pytest.mark.parametrize(("architecture", "engine"), EXPORTS)
+def test_architectures_export(tmp_path, zoo, architecture, engine):
+    archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine=engine)
     artifact = Artifact.open(archive)
-    assert Exported.read(artifact.directory).padded == ("fused attention" if architecture in FUSED else "attention")
-    found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
+    padded = Exported.read(artifact.directory).padded
+    assert padded == PADDED.get((engine, architecture), "attention")
+    found, expected = (answers(archive, TEXTS, engine=name) for name in (engine, "torch"))
     for left, right in zip(found, expected):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
+
+
+def test_an_engine_that_computes_something_else_is_refused(tmp_path, zoo):
+    """OpenVINO 2026.4 does not compute DeBERTa's relative positions right, also in the graph as it was exported."""
+    with pytest.raises(ConfigError, match="openvino none: outputs differ from torch by"):
+        archived(zoo("deberta-v2", "sequence_classification"), tmp_path, engine="openvino")
 
 
 def test_masks_are_gathered_in_the_graph(tmp_path, zoo):

@@ -1,0 +1,73 @@
+"""Whether a graph that was rewritten still answers as it did."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_handler.engines.base import Batch
+from bert_handler.schema import IntArray
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""Greatest difference of an fp32 engine's outputs from torch's."""
+
+Outputs = Mapping[str, "NDArray[Any]"]
+Run = Callable[[Path, Mapping[str, IntArray], Sequence[str]], Outputs]
+"""Gives the outputs of those names of a graph, on one engine."""
+
+
+def same_answers(source: Path, path: Path, batch: Batch, names: Sequence[str], run: Run) -> bool:
+    """Whether an engine answers with a graph as its source does; not where it cannot load or run it."""
+    feeds = batch.arrays()
+    expected = run_onnx(source, feeds, names)
+    try:
+        found = run(path, feeds, names)
+    except Exception as exc:  # noqa: BLE001 - the engines' own errors share no other base
+        logger.debug("%s is not a valid graph: %s", path.name, type(exc).__name__)
+        return False
+    return greatest_difference([expected], [found], [feeds["attention_mask"]]) <= TOLERANCE
+
+
+def run_onnx(path: Path, feeds: Mapping[str, IntArray], names: Sequence[str]) -> Outputs:
+    """Outputs of a graph on ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {item.name: feeds[item.name] for item in session.get_inputs()})))
+
+
+def run_openvino(path: Path, feeds: Mapping[str, IntArray], names: Sequence[str]) -> Outputs:
+    """Outputs of a graph on OpenVINO, in fp32."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = model({item.any_name: feeds[item.any_name] for item in model.inputs})
+    return {name: results[name] for name in names}
+
+
+def greatest_difference(
+    expected: Sequence[Outputs],
+    actual: Sequence[Outputs],
+    masks: Sequence[IntArray],
+) -> float:
+    """The greatest absolute difference of two engines' outputs, relative where values exceed 1.
+
+    masks: of each batch, (B, L): what an output of every token has at padding is not compared, for nobody reads it.
+    """
+    worst = 0.0
+    for left, right, mask in zip(expected, actual, masks):
+        for name, values in left.items():
+            apart = np.abs(values - right[name]) / np.maximum(1.0, np.abs(values))
+            read = apart[mask.astype(bool)] if values.shape[:2] == mask.shape else apart
+            worst = max(worst, float(np.max(read, initial=0.0)))
+    return worst
