@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -44,10 +43,12 @@ COMMANDS = (
     keygen,
 )
 
+UsageError: Any = typer.BadParameter.__base__
+"""Of click, or of the copy of it that newer typer carries."""
+
 app = typer.Typer(
     name="bert-handler",
     help="Serve BERT-family models on TorchServe and KServe: archive, serve, predict.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -73,10 +74,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; 0 when it succeeded, 1 when it said why not, 2 when it was called wrong."""
     try:
         result = app(list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
-    except click.exceptions.ClickException as exc:
+    except UsageError as exc:
         exc.show()
-        return exc.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except BertHandlerError as exc:
         Console(stderr=True).print(f"[red]error:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
