@@ -170,12 +170,16 @@ def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _answers(predictor: Predictor, batches: Iterator[list[Record]]) -> Iterator[tuple[list[Record], Response]]:
     waiting: deque[tuple[list[Record], Pending]] = deque()
-    for records in batches:
-        waiting.append((records, _begun(predictor, records)))
-        if len(waiting) == IN_FLIGHT:
+    try:
+        for records in batches:
+            waiting.append((records, _begun(predictor, records)))
+            if len(waiting) == IN_FLIGHT:
+                yield _taken(predictor, waiting)
+        while waiting:
             yield _taken(predictor, waiting)
-    while waiting:
-        yield _taken(predictor, waiting)
+    finally:
+        for _, pending in waiting:
+            pending.waiter.cancel()
 
 
 def _taken(predictor: Predictor, waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:

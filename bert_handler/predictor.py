@@ -79,8 +79,12 @@ class Pending(Ticket):
         self._slots = slots
 
     def wait(self) -> Response:
-        """Wait for the rows in this thread, then respond."""
-        self.waiter.result()
+        """Wait for the rows in this thread, then respond; an interrupt takes those that wait out of the queue."""
+        try:
+            self.waiter.result()
+        except BaseException:
+            self.waiter.cancel()
+            raise
         return self.response()
 
     def response(self) -> Response:
@@ -279,6 +283,12 @@ class Predictor:
         assert isinstance(example, EncodedExample)
         longest = self.task.model.max_length or self.limits.max_batch_tokens
         warm_up(self.scheduler, example.rows[0], self.limits, longest, self.engine.shape)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Answer what is queued and end the threads."""

@@ -45,8 +45,8 @@ def explain(
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if label:
         options["target"] = [int(item) if item.isdecimal() else item for item in label]
-    predictor = Predictor.load(target, engine=engine, device=device)
-    documents = [found.content for found in predictor.explain([element(item) for item in text], **options)]
+    with Predictor.load(target, engine=engine, device=device) as predictor:
+        documents = [found.content for found in predictor.explain([element(item) for item in text], **options)]
     if html is not None:
         from bert_handler.explanations.page import page
 

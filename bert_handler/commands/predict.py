@@ -65,10 +65,9 @@ def predict(
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
-    predictor = Predictor.load(target, engine=engine, device=device)
-    for prediction in predictor.predict([element(item) for item in text or ()]):
-        typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
-    predictor.close()
+    with Predictor.load(target, engine=engine, device=device) as predictor:
+        for prediction in predictor.predict([element(item) for item in text or ()]):
+            typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
 
 
 def _here(
@@ -84,10 +83,8 @@ def _here(
     from bert_handler.bulk import score
     from bert_handler.predictor import Predictor
 
-    predictor = Predictor.load(target, engine=engine, device=device)
-    n_rows = score(predictor, source, output, batch_rows, progress)
-    predictor.close()
-    return n_rows
+    with Predictor.load(target, engine=engine, device=device) as predictor:
+        return score(predictor, source, output, batch_rows, progress)
 
 
 def _on_ray(target: Path, source: Path, output: Path, progress: Any, *, address: Optional[str], **options: Any) -> int:
@@ -111,4 +108,9 @@ def _with_progress(score: Callable[..., int]) -> int:
             speed = progress.tasks[0].speed
             progress.update(task, completed=done, total=total, rate="-" if speed is None else f"{speed:.0f}")
 
-        return score(progress=show)
+        try:
+            return score(progress=show)
+        except KeyboardInterrupt:
+            done = progress.tasks[0].completed
+            progress.console.print(f"interrupted after {done:.0f} rows; the same command goes on")
+            raise typer.Exit(130) from None

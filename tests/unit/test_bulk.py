@@ -5,8 +5,11 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -92,6 +95,23 @@ def test_unknown_formats_and_damaged_lines_are_named(tmp_path, predictor):
         bulk.score(predictor, source, tmp_path / "out.jsonl")
     with pytest.raises(ConfigError, match=r"out\.xml: the name must end with one of \.jsonl, \.csv, \.parquet"):
         bulk.score(predictor, source, tmp_path / "out.xml")
+
+
+def test_an_interruption_takes_the_rows_back_that_are_with_the_engine(tmp_path, monkeypatch, predictor):
+    begin, run, begun, release = predictor.begin, predictor.scheduler._run, [], threading.Event()
+
+    def spied(requests):
+        begun.extend(begin(requests))
+        return begun[-1:]
+
+    monkeypatch.setattr(predictor, "begin", spied)
+    monkeypatch.setattr(predictor.scheduler, "_run", lambda rows, threads: release.wait(20) and run(rows, threads))
+    monkeypatch.setattr(Future, "result", Mock(side_effect=KeyboardInterrupt))
+    source = write(tmp_path / "in.txt", TEXTS)
+    with pytest.raises(KeyboardInterrupt):
+        bulk.score(predictor, source, tmp_path / "out.csv", batch_rows=2)
+    assert [pending.waiter.cancelled() for pending in begun] == [True, True]
+    release.set()
 
 
 def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):

@@ -1,0 +1,58 @@
+"""`predict` and `explain`: whatever ends them, the model's threads end with them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from bert_handler import bulk
+from bert_handler.cli import main
+
+
+@pytest.fixture
+def model(zoo):
+    return zoo("bert", "sequence_classification")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays():
+    before = set(threading.enumerate())
+    yield
+    assert not {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("forward")}
+
+
+def test_an_interrupted_file_says_how_far_it_came_and_is_finished_by_the_same_command(
+    capsys, monkeypatch, model, tmp_path
+):
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("good\n" * 5)
+    words = ["predict", str(model), "--input", str(source), "--output", str(output), "--batch-rows", "2"]
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(*args)
+
+    write = bulk.Job.write
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk.Job, "write", interrupted)
+        assert main(words) == 130
+    assert "interrupted after 2 rows; the same command goes on" in capsys.readouterr().err
+    assert main(words) == 0
+    assert len(output.read_text().splitlines()) == 5
+
+
+def test_a_row_that_is_not_readable_ends_the_command_with_its_line(capsys, model, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('"good"\nnot json\n')
+    assert main(["predict", str(model), "--input", str(source), "--output", str(tmp_path / "out.csv")]) == 1
+    assert "in.jsonl, line 2: not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_refused_text_ends_the_command(capsys, model, command):
+    assert main([command, str(model), "--text", '{"text": 7}']) == 1
+    assert "instance 0: text must be a string" in capsys.readouterr().err
