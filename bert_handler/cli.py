@@ -79,7 +79,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 2
     except (typer.Abort, KeyboardInterrupt):
         return 130
-    except BertHandlerError as exc:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(str(exc))}", highlight=False, soft_wrap=True)
+    except (BertHandlerError, OSError, UnicodeError) as exc:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(_reason(exc))}", highlight=False, soft_wrap=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _reason(exc: Exception) -> str:
+    """What went wrong; an error of the system without its number."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+    return str(exc) or type(exc).__name__

@@ -63,7 +63,11 @@ def _instances(path: Path) -> List[Any]:
 
     if not path.is_file():
         raise ConfigError(f"{path} does not exist")
-    return [element(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as exc:
+        raise ConfigError(f"{path} is not UTF-8 text") from exc
+    return [element(line) for line in text.splitlines() if line.strip()]
 
 
 def _show(measured: Sequence[Any]) -> None:

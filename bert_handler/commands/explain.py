@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 import typer
 
+from bert_handler.commands.checks import check_output
 from bert_handler.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def explain(
     """
     if not text:
         raise ConfigError("give --text at least once")
+    if html is not None:
+        check_output(html)
     from bert_handler import jsonio
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element

@@ -33,7 +33,7 @@ def infer(
     parameter: Optional[List[str]] = typer.Option(None, help="NAME=VALUE for the task; VALUE is JSON or a text."),
     model_version: Optional[str] = typer.Option(None, help="Version of the model; default: the server's."),
     request_id: Optional[str] = typer.Option(None, help="id of the request; the answer has it again."),
-    timeout: float = typer.Option(60.0, help="Seconds to wait for one attempt's answer."),
+    timeout: float = typer.Option(60.0, min=0.001, help="Seconds to wait for one attempt's answer."),
     attempts: int = typer.Option(5, min=1, help="Attempts in all where the answer is 429 or 503."),
     ca_file: Optional[Path] = typer.Option(None, help="Certificates to trust beside the system's."),
 ) -> int:

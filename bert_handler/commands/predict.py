@@ -11,6 +11,7 @@ from typing import Any, Callable, List, Optional
 
 import typer
 
+from bert_handler.commands.checks import check_output
 from bert_handler.errors import ConfigError
 
 RUNNERS = ("local", "ray")
@@ -52,6 +53,7 @@ def predict(
         raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
 
     if input_file is not None and output_file is not None:
+        check_output(output_file)
         options: Any = {"batch_rows": batch_rows, "engine": engine, "device": device}
         score = (
             partial(_on_ray, address=ray_address, actors=actors, **options)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 import typer
 
@@ -44,13 +45,11 @@ def serve(
     """
     if (target is None) == (torchserve is None):
         raise ConfigError("give a TARGET to serve, or --torchserve URL to stand in front of; one of the two")
+    tls = _tls(tls_cert, tls_key)
     from bert_handler.commands.logging_options import configure_logging
 
     configure_logging(log_level)
     from bert_handler import kserve_model
-
-    if (tls_cert is None) != (tls_key is None):
-        raise ConfigError("--tls-cert and --tls-key go together")
     from bert_handler.config import TRUST_REMOTE_CODE
     from bert_handler.guard import Guard, Tokens
 
@@ -65,7 +64,7 @@ def serve(
         grace_period_s=grace_period_s,
         ui=ui,
         guard=Guard(Tokens.read(token_file, os.environ), management=enable_repository is not None),
-        tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+        tls=tls,
     )
     if torchserve is not None:
         from bert_handler.torchserve_proxy import TorchServe, front_models
@@ -77,6 +76,21 @@ def serve(
         if enable_repository is not None:
             server.enable_repository(enable_repository, load)
     kserve_model.serve(models, server)
+
+
+def _tls(certificate: Optional[Path], key: Optional[Path]) -> Optional[Tuple[Path, Path]]:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key go together")
+    for path in (certificate, key):
+        # OpenSSL does not say which of the two is missing.
+        path.open("rb").close()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as exc:
+        raise ConfigError(f"{certificate} and {key} are no certificate chain and its key in PEM: {exc}") from exc
+    return certificate, key
 
 
 def _loader(engine: Optional[str], device: Optional[str], public_key: Optional[Path]) -> Callable[..., Any]:

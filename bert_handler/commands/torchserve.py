@@ -31,7 +31,8 @@ def torchserve(
 
     Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
     """
-    from bert_handler.artifact import Artifact
+    from bert_handler.artifact import MANIFEST, Artifact
+    from bert_handler.errors import ArchiveError
     from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
@@ -50,7 +51,8 @@ def torchserve(
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive = _archive(target, name, directory).resolve()
         identity = Artifact.open(archive).identity
-        assert identity is not None
+        if identity is None:
+            raise ArchiveError(f"{archive.name} has no {MANIFEST}, which TorchServe needs; build it with archive")
         model = RegisteredModel(archive.name, identity.version, workers, batch_size, max_batch_delay)
         settings = TorchServeSettings(
             {name or identity.name: model},

@@ -92,6 +92,7 @@ def build(
     target = export_path / f"{name}.mar"
     if target.exists() and not force:
         raise ArchiveError(f"{target} exists already; pass --force to replace it")
+    _check_writable(export_path)
     with tempfile.TemporaryDirectory(prefix="bert_handler_archive_") as scratch:
         stage = Path(scratch) / "stage"
         stage.mkdir()
@@ -108,6 +109,13 @@ def build(
         export_path.mkdir(parents=True, exist_ok=True)
         _write_zip(stage, target)
     return Built(target, target.stat().st_size, sha256(target), measured, left_out)
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise ArchiveError where neither the directory nor what would take it can be written to; none is made yet."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ArchiveError(f"{existing} is no directory that can be written to")
 
 
 def _carry_engine(
