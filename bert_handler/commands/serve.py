@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Optional, Tuple
 
 import typer
 
+from bert_handler.commands.checks import MAX_PORT, check_ports
 from bert_handler.errors import ConfigError
 
 
@@ -18,11 +19,11 @@ def serve(
     torchserve: Optional[str] = typer.Option(None, help="URL of a TorchServe to stand in front of."),
     torchserve_key_file: Optional[Path] = typer.Option(None, help="Its key_file.json, where authorization is on."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 in a container."),
-    http_port: int = typer.Option(8080, help="REST port."),
-    grpc_port: int = typer.Option(8081, help="gRPC port; 0 for none."),
+    http_port: int = typer.Option(8080, min=1, max=MAX_PORT, help="REST port."),
+    grpc_port: int = typer.Option(8081, min=0, max=MAX_PORT, help="gRPC port; 0 for none."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N; default: cuda where there is one."),
-    max_body_bytes: int = typer.Option(32 * 2**20, help="Larger bodies are refused with 413."),
+    max_body_bytes: int = typer.Option(32 * 2**20, min=1, help="Larger bodies are refused with 413."),
     access_log: bool = typer.Option(False, "--access-log", help="Log a line a request."),
     ui: bool = typer.Option(True, "--ui/--no-ui", help="Serve the playground at /ui."),
     token_file: Optional[Path] = typer.Option(None, help="Bearer tokens, one a line; also BERT_HANDLER_TOKENS=a,b."),
@@ -31,7 +32,7 @@ def serve(
     require_signature: Optional[Path] = typer.Option(None, help="Public key; archives signed by no other are refused."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code of models whose settings ask."),
     enable_repository: Optional[Path] = typer.Option(None, help="Folder whose models clients may load and unload."),
-    grace_period_s: int = typer.Option(30, help="Seconds to answer what was accepted after SIGTERM."),
+    grace_period_s: int = typer.Option(30, min=0, help="Seconds to answer what was accepted after SIGTERM."),
     log_level: str = typer.Option("INFO", help="Of the log on standard error."),
 ) -> None:
     """Serve V1, V2 and gRPC, with the predictor in this process.
@@ -49,6 +50,7 @@ def serve(
     from bert_handler.commands.logging_options import configure_logging
 
     configure_logging(log_level)
+    check_ports(host, {"--http-port": http_port, "--grpc-port": grpc_port})
     from bert_handler import kserve_model
     from bert_handler.config import TRUST_REMOTE_CODE
     from bert_handler.guard import Guard, Tokens

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Any, Dict, Optional
 
 import typer
 
+from bert_handler.commands.checks import MAX_PORT, check_ports
 from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
 
 
@@ -15,13 +16,13 @@ def torchserve(
     target: Path = typer.Argument(..., help="Model directory, .mar, or a pod's tree with config/ and model-store/."),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
-    inference_port: int = typer.Option(8085, help="Port of inference and management."),
-    metrics_port: int = typer.Option(8082, help="Port of the metrics."),
-    grpc_inference_port: int = typer.Option(7070, help="gRPC port of inference."),
-    grpc_management_port: int = typer.Option(7071, help="gRPC port of management."),
-    batch_size: int = typer.Option(BATCH_SIZE, help="Most requests that are handed over together."),
-    max_batch_delay: int = typer.Option(BATCH_DELAY_MS, help="Milliseconds that it waits for them, also when idle."),
-    workers: int = typer.Option(1, help="Worker processes, each with a copy of the model."),
+    inference_port: int = typer.Option(8085, min=1, max=MAX_PORT, help="Port of inference and management."),
+    metrics_port: int = typer.Option(8082, min=1, max=MAX_PORT, help="Port of the metrics."),
+    grpc_inference_port: int = typer.Option(7070, min=1, max=MAX_PORT, help="gRPC port of inference."),
+    grpc_management_port: int = typer.Option(7071, min=1, max=MAX_PORT, help="gRPC port of management."),
+    batch_size: int = typer.Option(BATCH_SIZE, min=1, help="Most requests that are handed over together."),
+    max_batch_delay: int = typer.Option(BATCH_DELAY_MS, min=0, help="Milliseconds it waits for them, also when idle."),
+    workers: int = typer.Option(1, min=1, help="Worker processes, each with a copy of the model."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
     work_dir: Optional[Path] = typer.Option(None, help="Takes settings, logs and keys; default: a temporary one."),
 ) -> int:
@@ -36,17 +37,18 @@ def torchserve(
     from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
+    ports: Dict[str, Any] = {
+        "inference": inference_port,
+        "metrics": metrics_port,
+        "grpc_inference": grpc_inference_port,
+        "grpc_management": grpc_management_port,
+    }
+    check_ports(host, {f"--{port.replace('_', '-')}-port": number for port, number in ports.items()})
     with tempfile.TemporaryDirectory(prefix="bert_handler_torchserve_") as scratch:
         directory = (work_dir or Path(scratch)).resolve()
         directory.mkdir(parents=True, exist_ok=True)
         pod_config = target / "config" / "config.properties"
         if pod_config.is_file():
-            ports = {
-                "inference": inference_port,
-                "metrics": metrics_port,
-                "grpc_inference": grpc_inference_port,
-                "grpc_management": grpc_management_port,
-            }
             store = (target / "model-store").resolve()
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive = _archive(target, name, directory).resolve()
@@ -58,11 +60,8 @@ def torchserve(
             {name or identity.name: model},
             model_store=str(archive.parent),
             host=host,
-            inference_port=inference_port,
-            metrics_port=metrics_port,
-            grpc_inference_port=grpc_inference_port,
-            grpc_management_port=grpc_management_port,
             token_authorization=token_auth,
+            **{f"{port}_port": number for port, number in ports.items()},
         )
         return run(settings, directory)
 

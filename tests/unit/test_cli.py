@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import zipfile
 
 import pytest
 
 from bert_handler.cli import main
+from tests.servers import free_ports
+
+TORCHSERVE_PORTS = ("inference-port", "metrics-port", "grpc-inference-port", "grpc-management-port")
 
 
 @pytest.mark.parametrize(
@@ -30,16 +34,67 @@ def test_a_wrong_call_is_said_in_short_with_exit_2(capsys, words, said):
     assert len(shown.err.splitlines()) < 6
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "serve model --http-port 99999",
+        "serve model --http-port 0",
+        "serve model --grpc-port -1",
+        "serve model --max-body-bytes 0",
+        "serve model --grace-period-s -1",
+        "torchserve model --inference-port 99999",
+        "torchserve model --metrics-port 0",
+        "torchserve model --workers 0",
+        "torchserve model --batch-size 0",
+        "torchserve model --max-batch-delay -1",
+    ],
+)
+def test_ports_and_counts_have_bounds(capsys, words):
+    assert main(words.split()) == 2
+    assert f"Invalid value for '{words.split()[2]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("serve model", "--http-port"),
+        ("serve model", "--grpc-port"),
+        ("serve --torchserve http://127.0.0.1:1", "--http-port"),
+        ("torchserve model", "--inference-port"),
+        ("torchserve model", "--metrics-port"),
+        ("torchserve model", "--grpc-inference-port"),
+        ("torchserve model", "--grpc-management-port"),
+    ],
+)
+def test_a_port_in_use_is_found_before_the_model_is_looked_at(capsys, command, option):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ports = free_ports("http-port", "grpc-port") if command.startswith("serve") else free_ports(*TORCHSERVE_PORTS)
+        words = [word for name, free in ports.items() for word in (f"--{name}", str(free))]
+        assert main([*command.split(), *words, option, str(port)]) == 1
+    assert capsys.readouterr().err == f"error: 127.0.0.1:{port} is in use; choose another {option}\n"
+
+
+def test_two_servers_on_one_port_are_refused(capsys):
+    port = str(free_ports("http-port")["http-port"])
+    assert main(["serve", "model", "--http-port", port, "--grpc-port", port]) == 1
+    assert capsys.readouterr().err == f"error: 127.0.0.1:{port} is in use; choose another --grpc-port\n"
+
+
+def test_an_address_of_another_machine_is_named(capsys):
+    assert main(["serve", "model", "--host", "192.0.2.1", "--http-port", "8123"]) == 1
+    assert "192.0.2.1:8123 cannot be listened on: " in capsys.readouterr().err
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The working directory: a file, a text that is not UTF-8, an archive without a manifest, one with no more."""
+    """The working directory, with an archive that is nothing but a manifest."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "afile").touch()
     (tmp_path / "latin").write_bytes("très".encode("latin-1"))
     manifest = {"model": {"modelName": "m", "modelVersion": "1.0", "handler": "handler.py"}}
-    for name, file, content in (("bare", "config.json", {}), ("m", "MAR-INF/MANIFEST.json", manifest)):
-        with zipfile.ZipFile(f"{name}.mar", "w") as archive:
-            archive.writestr(file, json.dumps(content))
+    with zipfile.ZipFile("m.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
     return tmp_path
 
 
@@ -58,7 +113,6 @@ def here(tmp_path, monkeypatch):
         ("serve model --tls-cert nofile --tls-key afile", "nofile: No such file or directory"),
         ("serve model --tls-cert afile --tls-key afile", "afile and afile are no certificate chain and its key in PEM"),
         ("serve model --log-level loud", "log level 'loud' is unknown; choose from DEBUG, INFO"),
-        ("torchserve bare.mar", "bare.mar has no MAR-INF/MANIFEST.json, which TorchServe needs"),
     ],
 )
 def test_files_that_cannot_be_used_are_named_before_the_work(capsys, here, words, said):
