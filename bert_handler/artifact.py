@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import stat
 import struct
@@ -41,6 +42,8 @@ MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 64 * 2**30
 MAX_RATIO = 200
 """Deflate reaches 1000:1 on zeros; weights and vocabularies stay below 10:1."""
+
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,14 @@ class Artifact:
         """Outputs of the classification head, as transformers derives them (2 where nothing is said)."""
         id2label = self.model_config.get("id2label")
         return len(id2label) if id2label else int(self.model_config.get("num_labels", 2))
+
+
+def own_identity(directory: Path, stated: str | None) -> Identity:
+    """What a model directory without a manifest is called: as its settings state, else by the directory's name.
+
+    The name is part of routes and of files, so what may not be in one becomes a dash.
+    """
+    return Identity(stated or _UNNAMEABLE.sub("-", directory.resolve().name).strip("-._") or "model")
 
 
 def read_identity(directory: Path) -> Identity | None:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from bert_handler.artifact import Artifact
+from bert_handler.artifact import Artifact, own_identity
 from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
 from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
@@ -146,7 +146,7 @@ class Predictor:
         artifact, task, kind = open_model(target, engine=engine, device=device, model_yaml=model_yaml, environ=environ)
         config = task.model.config
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
-        own = Identity(config.model_name or artifact.directory.name)
+        own = own_identity(artifact.directory, config.model_name)
         predictor = cls(task, chosen, identity or artifact.identity or own)
         try:
             if config.warmup:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import typer
 
 from bert_handler.commands.checks import MAX_PORT, check_ports
+from bert_handler.config import read_settings
+from bert_handler.errors import ArchiveError
 from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+
+if TYPE_CHECKING:
+    from bert_handler.schema import Identity
 
 
 def torchserve(
@@ -20,9 +26,13 @@ def torchserve(
     metrics_port: int = typer.Option(8082, min=1, max=MAX_PORT, help="Port of the metrics."),
     grpc_inference_port: int = typer.Option(7070, min=1, max=MAX_PORT, help="gRPC port of inference."),
     grpc_management_port: int = typer.Option(7071, min=1, max=MAX_PORT, help="gRPC port of management."),
-    batch_size: int = typer.Option(BATCH_SIZE, min=1, help="Most requests that are handed over together."),
-    max_batch_delay: int = typer.Option(BATCH_DELAY_MS, min=0, help="Milliseconds it waits for them, also when idle."),
-    workers: int = typer.Option(1, min=1, help="Worker processes, each with a copy of the model."),
+    batch_size: Optional[int] = typer.Option(
+        None, min=1, help=f"Most requests that are handed over together; default: {BATCH_SIZE}."
+    ),
+    max_batch_delay: Optional[int] = typer.Option(
+        None, min=0, help=f"Milliseconds it waits for them, also when idle; default: {BATCH_DELAY_MS}."
+    ),
+    workers: Optional[int] = typer.Option(None, min=1, help="Worker processes with a model each; default: 1."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
     work_dir: Optional[Path] = typer.Option(None, help="Takes settings, logs and keys; default: a temporary one."),
 ) -> int:
@@ -32,8 +42,6 @@ def torchserve(
 
     Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
     """
-    from bert_handler.artifact import MANIFEST, Artifact
-    from bert_handler.errors import ArchiveError
     from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
@@ -51,11 +59,10 @@ def torchserve(
         if pod_config.is_file():
             store = (target / "model-store").resolve()
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
-        archive = _archive(target, name, directory).resolve()
-        identity = Artifact.open(archive).identity
-        if identity is None:
-            raise ArchiveError(f"{archive.name} has no {MANIFEST}, which TorchServe needs; build it with archive")
-        model = RegisteredModel(archive.name, identity.version, workers, batch_size, max_batch_delay)
+        archive, identity = _archive(target, directory)
+        given = {"workers": workers, "batch_size": batch_size, "max_batch_delay_ms": max_batch_delay}
+        own = {field: value for field, value in given.items() if value is not None}
+        model = RegisteredModel(archive.name, identity.version, **own)
         settings = TorchServeSettings(
             {name or identity.name: model},
             model_store=str(archive.parent),
@@ -66,9 +73,16 @@ def torchserve(
         return run(settings, directory)
 
 
-def _archive(target: Path, name: Optional[str], directory: Path) -> Path:
+def _archive(target: Path, directory: Path) -> Tuple[Path, Identity]:
+    """The archive itself, or one that is made of a model directory, and the name that its answers have."""
+    from bert_handler.artifact import MANIFEST, Artifact, own_identity
+
     if target.is_file():
-        return target
+        identity = Artifact.open(target).identity
+        if identity is None:
+            raise ArchiveError(f"{target.name} has no {MANIFEST}, which TorchServe needs; build it with archive")
+        return target.resolve(), identity
     from bert_handler.packaging.mar import build
 
-    return build(target, name or target.resolve().name, "1.0", directory / "model-store", force=True).path
+    identity = own_identity(target, read_settings(target, None, os.environ).get("model_name"))
+    return build(target, identity.name, identity.version, directory / "model-store", force=True).path, identity
