@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from bert_handler.errors import ConfigError
 
@@ -29,6 +30,13 @@ def check_ports(host: str, ports: Mapping[str, int]) -> None:
                 if exc.errno == errno.EADDRINUSE:
                     raise ConfigError(f"{host}:{port} is in use; choose another {option}") from exc
                 raise ConfigError(f"{host}:{port} cannot be listened on: {exc.strerror or exc}") from exc
+
+
+def refuse_given(options: Mapping[str, Any], why: str) -> None:
+    """Refuse what was given (neither None nor False) of options that would be without effect, with ConfigError."""
+    given = [option for option, value in options.items() if value not in (None, False)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}")
 
 
 def check_output(path: Path) -> None:

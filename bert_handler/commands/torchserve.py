@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 import typer
 
-from bert_handler.commands.checks import MAX_PORT, check_ports
+from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.config import read_settings
 from bert_handler.errors import ArchiveError
 from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
@@ -57,6 +57,14 @@ def torchserve(
         directory.mkdir(parents=True, exist_ok=True)
         pod_config = target / "config" / "config.properties"
         if pod_config.is_file():
+            options = {
+                "--name": name,
+                "--workers": workers,
+                "--batch-size": batch_size,
+                "--max-batch-delay": max_batch_delay,
+                "--token-auth": token_auth,
+            }
+            refuse_given(options, f"{pod_config} settles it for this pod; leave it out, or change it there")
             store = (target / "model-store").resolve()
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive, identity = _archive(target, directory)

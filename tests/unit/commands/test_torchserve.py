@@ -70,3 +70,14 @@ def test_options_reach_the_registration(registered, directory):
     assert (snapshot["maxWorkers"], snapshot["batchSize"], snapshot["maxBatchDelay"]) == (2, 4, 0)
     snapshot = registered(directory)[2]
     assert (snapshot["maxWorkers"], snapshot["batchSize"], snapshot["maxBatchDelay"]) == (1, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "options", ["--name other", "--workers 1", "--batch-size 32", "--max-batch-delay 3", "--token-auth"]
+)
+def test_options_that_a_pod_has_settled_are_refused(capsys, tmp_path, ports, options):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.properties").touch()
+    assert main(["torchserve", str(tmp_path), *ports, *options.split()]) == 1
+    said = f"{options.split()[0]}: {tmp_path}/config/config.properties settles it for this pod"
+    assert said in capsys.readouterr().err
