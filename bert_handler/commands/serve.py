@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import ssl
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
+from urllib.parse import urlsplit
 
 import typer
 
-from bert_handler.commands.checks import MAX_PORT, check_ports
-from bert_handler.errors import ConfigError
+from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
+from bert_handler.errors import ConfigError, MissingExtraError
 
 
 def serve(
-    target: Optional[Path] = typer.Argument(None, help="Model directory, .mar, or a store with config.properties."),
+    target: Optional[Path] = typer.Argument(
+        None, help="Model directory, .mar, or a folder with one or with config.properties."
+    ),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     torchserve: Optional[str] = typer.Option(None, help="URL of a TorchServe to stand in front of."),
     torchserve_key_file: Optional[Path] = typer.Option(None, help="Its key_file.json, where authorization is on."),
@@ -46,7 +50,23 @@ def serve(
     """
     if (target is None) == (torchserve is None):
         raise ConfigError("give a TARGET to serve, or --torchserve URL to stand in front of; one of the two")
+    if torchserve is not None:
+        _check_address(torchserve)
+        options = {
+            "--engine": engine,
+            "--device": device,
+            "--require-signature": require_signature,
+            "--trust-remote-code": trust_remote_code,
+            "--enable-repository": enable_repository,
+        }
+        refuse_given(options, "the models are TorchServe's, and so are their settings")
+    else:
+        refuse_given({"--torchserve-key-file": torchserve_key_file}, "goes with --torchserve")
+    if enable_repository is not None and not enable_repository.is_dir():
+        raise ConfigError(f"--enable-repository {enable_repository} is no directory")
     tls = _tls(tls_cert, tls_key)
+    if find_spec("kserve") is None:
+        raise MissingExtraError("kserve", "kserve")
     from bert_handler.commands.logging_options import configure_logging
 
     configure_logging(log_level)
@@ -78,6 +98,16 @@ def serve(
         if enable_repository is not None:
             server.enable_repository(enable_repository, load)
     kserve_model.serve(models, server)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"--torchserve {url!r} is no address; give one like http://127.0.0.1:8085")
 
 
 def _tls(certificate: Optional[Path], key: Optional[Path]) -> Optional[Tuple[Path, Path]]:
