@@ -14,8 +14,9 @@ CONFIG = "config.properties"
 def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
     """The models to serve by the name of their route; None means the model's own name.
 
-    target: a model directory, a .mar, or a model store: a directory with config.properties, beside
-    the archives or as `config/config.properties` beside `model-store/`, as on the volume of a pod.
+    target: a model directory, a .mar, a directory with one, or a model store: a directory with
+    config.properties, beside the archives or as `config/config.properties` beside `model-store/`, as on
+    the volume of a pod.
     Raises ConfigError when nothing can be served from it.
     """
     if target.is_file() or (target / "config.json").is_file():
@@ -25,9 +26,15 @@ def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
             if name is not None:
                 raise ConfigError(f"--name is for a single model; {candidate} names the models of this store")
             return _registered(candidate, target)
-    if target.is_dir():
-        raise ConfigError(f"{target} has neither config.json (a model) nor {CONFIG} (a model store)")
-    raise ConfigError(f"{target} does not exist")
+    if not target.is_dir():
+        raise ConfigError(f"{target} does not exist")
+    archives = sorted(target.glob("*.mar"))
+    if not archives:
+        raise ConfigError(f"{target} has neither config.json (a model) nor {CONFIG} (a model store) nor a .mar")
+    if len(archives) > 1:
+        names = ", ".join(path.name for path in archives)
+        raise ConfigError(f"{target} holds {names}: name one, or write the settings with: bert-handler config")
+    return {name: archives[0]}
 
 
 def _registered(config: Path, root: Path) -> dict[str | None, Path]:

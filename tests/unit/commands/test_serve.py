@@ -1,4 +1,4 @@
-"""`serve`: what it refuses before a model is loaded."""
+"""`serve`: what it refuses before a model is loaded, and what it finds in a folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from bert_handler.cli import main
+from bert_handler.errors import ConfigError
+from bert_handler.packaging.model_store import models_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,19 @@ def test_without_kserve_the_extra_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "kserve", None)
     assert main(["serve", "model"]) == 1
     assert "kserve is not installed" in capsys.readouterr().err
+
+
+def test_the_only_archive_of_a_folder_is_served(tmp_path):
+    (tmp_path / "a.mar").touch()
+    assert models_of(tmp_path) == {None: tmp_path / "a.mar"}
+    assert models_of(tmp_path, "bert") == {"bert": tmp_path / "a.mar"}
+
+
+def test_one_of_several_archives_has_to_be_named(tmp_path):
+    for name in ("b.mar", "a.mar"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError) as caught:
+        models_of(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} holds a.mar, b.mar: name one, or write the settings with: bert-handler config"
+    )
