@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from bert_handler.engines.base import Engine
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.parameters import unknown
 
 ENGINES = {
@@ -16,9 +16,12 @@ ENGINES = {
 
 
 def engine_class(name: str) -> type[Engine]:
-    """The engine of that name; ConfigError names the nearest known one."""
+    """The engine of that name; ConfigError names the nearest known one, MissingExtraError what it needs."""
     if name not in ENGINES:
         raise ConfigError(unknown(name, ENGINES, "engine"))
     module, _, attribute = ENGINES[name].partition(":")
-    engine: type[Engine] = getattr(import_module(module), attribute)
+    try:
+        engine: type[Engine] = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError(exc.name or name, name) from exc
     return engine

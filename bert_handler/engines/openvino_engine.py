@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import openvino
 from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
@@ -14,15 +15,10 @@ from bert_handler.config import HandlerConfig
 from bert_handler.cost import Cost
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
-from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import bound_kernel_cache, release_mapped
 from bert_handler.tasks.base import Task
-
-try:
-    import openvino
-except ImportError as exc:
-    raise MissingExtraError("openvino", "openvino") from exc
 
 
 class OpenVinoEngine(Engine):

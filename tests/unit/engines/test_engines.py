@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from bert_handler import Predictor
 from bert_handler.artifact import CHECKSUMS, Artifact, unpack
-from bert_handler.errors import ConfigError
+from bert_handler.engines import engine_class
+from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import Exported
 from bert_handler.packaging import engine_choice
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
@@ -23,6 +25,7 @@ pytest.importorskip("openvino")
 PADDED = dict.fromkeys(
     (("onnx", name) for name in ("distilbert", "electra", "roberta", "xlm-roberta")), "fused attention"
 )
+MODULES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 TEXTS = ["The film was good.", "Where do I live? I live in a house by the river, not far from the old bridge.", "Yes"]
 CASES = {
     "sequence_classification": ("sequence_classification", TEXTS, "logits"),
@@ -248,3 +251,11 @@ def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path, engine):
     )
     assert agreement >= 0.985
     assert right - right_int8 <= 0.005
+
+
+@pytest.mark.parametrize("engine", MODULES)
+def test_an_engine_without_its_library_names_the_extra(monkeypatch, engine):
+    monkeypatch.setitem(sys.modules, MODULES[engine], None)
+    monkeypatch.delitem(sys.modules, f"bert_handler.engines.{engine}_engine", raising=False)
+    with pytest.raises(MissingExtraError, match=rf"^{MODULES[engine]} is not installed.*\[{engine}\]"):
+        engine_class(engine)
