@@ -108,7 +108,7 @@ environment() { # profile
     local profile=$1 constraints="$ROOT/constraints.txt" extras stamp
     VIRTUAL_ENV="$ROOT/.venv"
     case $profile in
-    demo) extras=torch,kserve,torchserve,demo ;;
+    demo) extras=torch,kserve,torchserve,demo,explain ;;
     test) extras=torch,kserve,torchserve,demo,explain,onnx,openvino,sign,bulk,ray,otel,dev ;;
     transformers4)
         extras=torch,torchserve

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def run(*words):
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, ROOT / "scripts" / "cpu_timeout", *words, "--json"]
+    command = [sys.executable, "-m", "scripts.cpu_timeout", *words, "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return json.loads(done.stdout)

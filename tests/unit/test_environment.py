@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -85,6 +86,33 @@ def test_doctor_lists_all_gpus_or_says_why_there_is_none(monkeypatch, built, nam
     result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert all(words in result.output for words in said)
+
+
+@pytest.mark.parametrize(
+    ("script", "profile"),
+    [
+        ("demo", "demo"),
+        ("cpu_timeout", "test"),
+        ("screenshots", "test"),
+        ("soak", "test"),
+        ("train_demo", "test"),
+    ],
+)
+def test_a_script_sets_up_what_it_runs_in(tmp_path, script, profile):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts")
+    (tmp_path / "scripts" / "environment.sh").write_text('environment() { echo "$1"; exit; }\n')
+    found = subprocess.run([tmp_path / "scripts" / script], capture_output=True, text=True, check=False)
+    assert found.stdout == f"{profile}\n", found.stderr
+
+
+def test_what_the_demo_shows_is_set_up(tmp_path):
+    code = (
+        f"source {ROOT}/scripts/environment.sh; ROOT={tmp_path}; cd $ROOT; pip_install() {{ echo $*; }}\n"
+        'make_venv() { mkdir -p "$1/bin"; }; environment demo'
+    )
+    found = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert f"-e {tmp_path}[torch,kserve,torchserve,demo,explain]" in found.stdout
 
 
 @pytest.mark.parametrize(
