@@ -276,6 +276,7 @@ def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: tor
     """
     loader = getattr(transformers, task.model_class)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         model, info = loader.from_pretrained(
             str(artifact.directory),

@@ -67,16 +67,14 @@ class Variant:
         return head
 
     def setup_config(self) -> dict[str, Any]:
-        """setup_config.json with the stock keys, numbers as strings as the stock files have them."""
+        """setup_config.json with the stock keys that have an effect, numbers as strings as in the stock files."""
         return {
             "model_name": self.model_name,
             "mode": self.mode,
             "do_lower_case": True,
             "num_labels": str(len(self.labels)),
-            "save_mode": "pretrained",
             "max_length": str(MAX_TOKENS),
             "captum_explanation": True,
-            "embedding_name": "bert",
         }
 
     def index_to_name(self) -> dict[str, str]:

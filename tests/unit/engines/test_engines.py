@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from bert_handler import Predictor
@@ -259,3 +260,10 @@ def test_an_engine_without_its_library_names_the_extra(monkeypatch, engine):
     monkeypatch.delitem(sys.modules, f"bert_handler.engines.{engine}_engine", raising=False)
     with pytest.raises(MissingExtraError, match=rf"^{MODULES[engine]} is not installed.*\[{engine}\]"):
         engine_class(engine)
+
+
+def test_loading_draws_no_progress_bar(capfd, zoo):
+    model = zoo("bert", "sequence_classification")
+    transformers.logging.enable_progress_bar()
+    Predictor.load(model, device="cpu").close()
+    assert capfd.readouterr().err == ""

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from bert_handler.config import OBSOLETE
 from bert_handler.errors import ConfigError
 from bert_handler.packaging import demo_data, demo_model
 
@@ -66,6 +67,10 @@ def test_config_labels_and_settings_agree(directory, variant):
     assert read(directory, "setup_config.json")["num_labels"] == str(len(labels))
 
 
+def test_settings_have_no_key_without_effect(variant):
+    assert not demo_model.VARIANTS[variant].setup_config().keys() & OBSOLETE.keys()
+
+
 def test_sentiment_has_the_stock_files(tmp_path):
     directory = demo_model.assemble(tmp_path)
     assert read(directory, "index_to_name.json") == {"0": "Not Accepted", "1": "Accepted"}
@@ -74,10 +79,8 @@ def test_sentiment_has_the_stock_files(tmp_path):
         "mode": "sequence_classification",
         "do_lower_case": True,
         "num_labels": "2",
-        "save_mode": "pretrained",
         "max_length": "256",
         "captum_explanation": True,
-        "embedding_name": "bert",
     }
     assert read(directory, "config.json")["problem_type"] == "single_label_classification"
 
