@@ -26,7 +26,8 @@ def explain(
         None, help="integrated_gradients, input_x_gradient, layer_gradient_x_activation or feature_ablation."
     ),
     n_steps: str = typer.Option("50", help="Steps of integrated gradients, or auto."),
-    baseline: Optional[str] = typer.Option(None, help="pad, mask or zero."),
+    baseline: Optional[str] = typer.Option(None, help="What stands for an absent word: pad (default), mask or zero."),
+    baseline_text: Optional[str] = typer.Option(None, help="A text whose words do, instead."),
     html: Optional[Path] = typer.Option(None, help="Write a self-contained page here."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON line a text instead of colours."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino."),
@@ -44,7 +45,7 @@ def explain(
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
-    given = {"target": label or None, "method": method, "n_steps": n_steps, "baseline": baseline}
+    given = {"method": method, "n_steps": n_steps, "baseline": baseline, "baseline_text": baseline_text}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if label:
         options["target"] = [int(item) if item.isdecimal() else item for item in label]
