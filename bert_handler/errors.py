@@ -24,8 +24,11 @@ class DeploymentError(BertHandlerError):
 class MissingExtraError(ConfigError):
     """An optional dependency is needed and not installed."""
 
-    def __init__(self, module: str, extra: str) -> None:
-        super().__init__(f"{module} is not installed; install it with: pip install 'bert-handler[{extra}]'")
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed; install it with: pip install '{package}', or all that is needed with: "
+            f"pip install '.[{extra}]' in a clone"
+        )
 
 
 class RequestError(BertHandlerError):

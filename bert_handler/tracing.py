@@ -139,7 +139,7 @@ def _tracer() -> Any:
     try:
         return _provider(exporters).get_tracer("bert_handler")
     except ImportError as exc:
-        logger.warning("no spans are sent: %s; install them with: pip install 'bert-handler[otel]'", exc)
+        logger.warning("no spans are sent: %s; install them with: pip install '.[otel]' in a clone", exc)
         return None
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import pytest
+import setuptools
 import yaml
 
 from bert_handler.cli import app, main
@@ -32,6 +34,13 @@ def test_the_tables_of_settings_and_parameters() -> None:
 def test_the_table_of_tasks_shows_real_answers(tmp_path: Path) -> None:
     table = tasks_table(lambda example: model_of(example, tmp_path / example.task))
     assert block("tasks", TEXT) == table, "run: python -m tests.readme"
+
+
+def test_the_table_of_extras_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setuptools, "setup", lambda **metadata: None)
+    extras = runpy.run_path(str(README.parent / "setup.py"))["EXTRAS"]
+    table = TEXT.partition("| extra |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(extras)
 
 
 def test_every_command_shown_exists() -> None:

@@ -152,5 +152,5 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     imported = builtins.__import__
     monkeypatch.delitem(sys.modules, "bert_handler.bulk_ray")
     monkeypatch.setattr(builtins, "__import__", without_ray)
-    with pytest.raises(MissingExtraError, match=r"pip install 'bert-handler\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'ray\[data\]', or .* '\.\[ray\]' in a clone"):
         import bert_handler.bulk_ray  # noqa: F401

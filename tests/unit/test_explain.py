@@ -463,7 +463,7 @@ def test_captum_missing_names_the_extra(zoo, load, monkeypatch):
     explainer = Explainer(load(zoo("bert", "sequence_classification", num_labels=3)))
     failure = explainer.respond(Request([TEXTS[0]])).predictions[0]
     assert failure.error.status == 422
-    assert "pip install 'bert-handler[explain]'" in str(failure.error)
+    assert "pip install 'captum', or all that is needed with: pip install '.[explain]' in a clone" in str(failure.error)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])

