@@ -13,6 +13,8 @@ from typing import Any
 from bert_handler.artifact import CHECKSUMS, SIGNATURE
 from bert_handler.errors import ArchiveError, ConfigError, MissingExtraError
 
+_REMEDY = "make one with: bert-handler keygen PREFIX"
+
 
 def generate_keys(prefix: Path) -> tuple[Path, Path]:
     """Write a new key pair as PREFIX.key (owner only) and PREFIX.pub, both PEM; existing files stay."""
@@ -32,26 +34,28 @@ def generate_keys(prefix: Path) -> tuple[Path, Path]:
     return paths
 
 
-def sign(directory: Path, key: Path) -> None:
-    """Write the signature of an unpacked archive's checksums beside them.
-
-    Raises ConfigError when `key` is no Ed25519 private key in PEM.
-    """
+def read_private_key(path: Path) -> Any:
+    """An Ed25519 private key; ConfigError when the file is something else."""
     keys, ed25519 = _library()
     try:
-        private = keys.load_pem_private_key(key.read_bytes(), password=None)
+        private = keys.load_pem_private_key(_content(path), password=None)
     except (OSError, ValueError, TypeError) as exc:
-        raise ConfigError(f"{key} is not an unencrypted private key in PEM; make one with keygen") from exc
+        raise ConfigError(f"{path} is not an unencrypted private key in PEM; {_REMEDY}") from exc
     if not isinstance(private, ed25519.Ed25519PrivateKey):
-        raise ConfigError(f"{key} is not an Ed25519 key; make one with keygen")
-    (directory / SIGNATURE).write_bytes(private.sign((directory / CHECKSUMS).read_bytes()).hex().encode() + b"\n")
+        raise ConfigError(f"{path} is not an Ed25519 key; {_REMEDY}")
+    return private
+
+
+def sign(directory: Path, private_key: Any) -> None:
+    """Write the signature of an unpacked archive's checksums beside them."""
+    (directory / SIGNATURE).write_bytes(private_key.sign((directory / CHECKSUMS).read_bytes()).hex().encode() + b"\n")
 
 
 def read_public_key(path: Path) -> Any:
     """An Ed25519 public key; ConfigError when the file is something else."""
     keys, ed25519 = _library()
     try:
-        public = keys.load_pem_public_key(path.read_bytes())
+        public = keys.load_pem_public_key(_content(path))
     except (OSError, ValueError, TypeError) as exc:
         raise ConfigError(f"{path} is not a public key in PEM") from exc
     if not isinstance(public, ed25519.Ed25519PublicKey):
@@ -73,6 +77,12 @@ def check_signature(directory: Path, public_key: Any) -> None:
         public_key.verify(bytes.fromhex(signature.read_text(encoding="ascii").strip()), checksums.read_bytes())
     except (InvalidSignature, ValueError) as exc:
         raise ArchiveError("the archive's signature is not of the required key, or the archive was changed") from exc
+
+
+def _content(path: Path) -> bytes:
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; {_REMEDY}")
+    return path.read_bytes()
 
 
 def _library() -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ from bert_handler.packaging.names import check_name
 from bert_handler.packaging.staging import stage_model
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
-from bert_handler.signing import sign
+from bert_handler.signing import read_private_key, sign
 
 if TYPE_CHECKING:
     from bert_handler.packaging.engine_choice import Measured
@@ -92,6 +92,7 @@ def build(
     target = export_path / f"{name}.mar"
     if target.exists() and not force:
         raise ArchiveError(f"{target} exists already; pass --force to replace it")
+    private_key = None if signing_key is None else read_private_key(signing_key)
     _check_writable(export_path)
     with tempfile.TemporaryDirectory(prefix="bert_handler_archive_") as scratch:
         stage = Path(scratch) / "stage"
@@ -103,8 +104,8 @@ def build(
         _stage_package(stage)
         _write_manifest(stage, name, version)
         _write_checksums(stage)
-        if signing_key is not None:
-            sign(stage, signing_key)
+        if private_key is not None:
+            sign(stage, private_key)
         _self_test(stage)
         export_path.mkdir(parents=True, exist_ok=True)
         _write_zip(stage, target)

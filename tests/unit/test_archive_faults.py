@@ -27,7 +27,7 @@ from bert_handler.errors import ArchiveError, BertHandlerError, ConfigError
 from bert_handler.loading import load_task
 from bert_handler.packaging.mar import build
 from bert_handler.predictor import Predictor
-from bert_handler.signing import check_signature, generate_keys, read_public_key, sign
+from bert_handler.signing import check_signature, generate_keys, read_private_key, read_public_key, sign
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +338,7 @@ def test_an_unpacked_directory_is_checked_as_well(mar, keys, tmp_path):
 
 def test_signing_keeps_archives_reproducible(entries, keys, mar, tmp_path):
     unpack(mar, tmp_path)
-    sign(tmp_path, keys[0])
+    sign(tmp_path, read_private_key(keys[0]))
     assert (tmp_path / SIGNATURE).read_bytes() == entries[SIGNATURE]
 
 
@@ -357,6 +357,14 @@ def test_a_file_that_is_no_key_is_named(keys, mar, tmp_path, zoo, swapped):
         read_public_key(wrong)
     with pytest.raises(ConfigError, match="is not an unencrypted private key"):
         build(zoo("bert", "sequence_classification"), "x", "1", tmp_path, signing_key=keys[1] if swapped else mar)
+
+
+def test_a_key_that_is_not_there_is_said_before_the_model_is_read(tmp_path):
+    missing = rf"^{tmp_path}/nokey does not exist; make one with: bert-handler keygen PREFIX$"
+    with pytest.raises(ConfigError, match=missing):
+        build(tmp_path / "nomodel", "x", "1", tmp_path, signing_key=tmp_path / "nokey")
+    with pytest.raises(ConfigError, match=missing):
+        read_public_key(tmp_path / "nokey")
 
 
 # ---- code that a model brings ---------------------------------------------------------------
