@@ -147,10 +147,26 @@ def unpack(archive: Path, directory: Path) -> Mapping[str, str]:
                 with mar.open(entry) as source, target.open("xb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
     except DAMAGE as exc:
+        refuse_tar(archive)
         raise ArchiveError(f"{archive.name} is cut short or damaged: {exc}") from exc
     except OSError as exc:
         raise ArchiveError(f"{archive.name} cannot be unpacked: {exc.strerror or exc}") from exc
     return verify(directory)
+
+
+def refuse_tar(archive: Path) -> None:
+    """Raise ArchiveError where a .mar is a tar, as `torch-model-archiver --archive-format tgz` makes it."""
+    import tarfile
+
+    try:
+        with tarfile.open(archive) as tar:
+            first = tar.next()
+    except (tarfile.TarError, OSError, *DAMAGE):
+        return
+    if first is not None:
+        raise ArchiveError(
+            f"{archive.name} is a tar archive; build it with --archive-format default, or with bert-handler archive"
+        )
 
 
 def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from math import ceil, inf
 from pathlib import Path
 
 from bert_handler import jsonio
-from bert_handler.artifact import MANIFEST
+from bert_handler.artifact import MANIFEST, refuse_tar
 from bert_handler.errors import ArchiveError, ConfigError
 
 MIB = 2**20
@@ -59,6 +59,7 @@ class ModelFacts:
         except OSError as exc:
             raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as exc:
+            refuse_tar(path)
             raise ArchiveError(f"{path} is no .mar archive: it has no readable {MANIFEST}") from exc
 
 

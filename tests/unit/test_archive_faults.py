@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -26,6 +28,7 @@ from bert_handler.config import read_settings
 from bert_handler.errors import ArchiveError, BertHandlerError, ConfigError
 from bert_handler.loading import load_task
 from bert_handler.packaging.mar import build
+from bert_handler.packaging.sizing import ModelFacts
 from bert_handler.predictor import Predictor
 from bert_handler.signing import check_signature, generate_keys, read_private_key, read_public_key, sign
 
@@ -74,6 +77,24 @@ def refused(path, message):
 
 def test_the_archive_itself_is_sound(mar):
     assert Artifact.open(mar).identity.name == "tiny"
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+def test_a_tar_is_called_one(tmp_path, mode):
+    path = tmp_path / "m.mar"
+    with tarfile.open(path, mode) as tar:
+        tar.add(__file__, "handler.py")
+    message = "^m.mar is a tar archive; build it with --archive-format default, or with bert-handler archive$"
+    refused(path, message)
+    with pytest.raises(ArchiveError, match=message):
+        ModelFacts.of_archive(path)
+
+
+@pytest.mark.parametrize("content", [bytes(1024), b"\x1f\x8b\x08", gzip.compress(b"a text")])
+def test_what_is_neither_zip_nor_tar_is_damaged(tmp_path, content):
+    path = tmp_path / "m.mar"
+    path.write_bytes(content)
+    refused(path, "m.mar is cut short or damaged")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 21, 100, 1000, 0.5, 0.99, -1, -22])
