@@ -190,7 +190,8 @@ def figures(
     rows = [
         {name: round(load[name], 1) for name in ("clients", "requests_per_s", "p50_ms", "p95_ms")} for load in loads
     ]
-    content = {"host": "kserve", "engine": "torch", "cores": 1, "tokens": tokens, "loads": rows}
+    measured = {"host": "kserve", "engine": "torch", "model": "demo model (22 M parameters)"}
+    content = {**measured, "cores": 1, "tokens": tokens, "loads": rows}
     Path(output).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(content, indent=2))
 

@@ -26,7 +26,9 @@ def size(
 
     known = read_figures(figures)
     plan = plan_capacity(known, rps, milliseconds(p95), tokens, cost)
-    table = Table("what", "value", title=f"{rps:g} requests/s of {tokens:g} tokens, p95 within {p95}")
+    measured = f"{known.get('engine', 'unnamed')} engine, {known.get('model', 'unnamed model')}"
+    load = f"{rps:g} requests/s of {tokens:g} tokens, p95 within {p95}"
+    table = Table("what", "value", title=f"{load}\nmeasured: {measured}, texts of {known['tokens']:g} tokens")
     table.add_row("replicas", f"{plan.replicas} of {known['cores']} core(s): {plan.cores} cores")
     table.add_row("planned for each", f"{plan.requests_per_s:.1f} requests/s, three quarters of what was measured")
     table.add_row("p95 at that load", f"{plan.p95_ms:.0f} ms")

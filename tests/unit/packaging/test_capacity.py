@@ -55,7 +55,9 @@ def test_wrong_durations_are_refused(text):
 def test_command_plans_with_the_figures_of_the_package(capsys):
     assert read_figures()["loads"]
     assert main(["size", "--rps", "500", "--p95", "2s", "--tokens", "40"]) == 0
-    assert "--scale-metric concurrency --scale-target" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "measured: torch engine, demo model (22 M parameters), texts of 15 tokens" in said
+    assert "--scale-metric concurrency --scale-target" in said
 
 
 def test_wrong_figures_are_refused(tmp_path):
