@@ -44,14 +44,14 @@ def cgroup_quota(root: Path = CGROUP_ROOT, of_process: Path = CGROUP_OF_PROCESS)
     A limit on any cgroup above holds too, so the smallest one counts.  In a container the root that
     is mounted is usually the process's own cgroup, whatever path /proc names.
     """
-    limits = [limit for directory in _cgroups(root, of_process) for limit in _limits(directory)]
+    limits = [limit for directory in cgroups("cpu", root, of_process) for limit in _limits(directory)]
     return min(limits, default=None)
 
 
-def _cgroups(root: Path, of_process: Path) -> Iterator[Path]:
-    """Directories of the process's cgroups and of those above them, v2 and v1."""
+def cgroups(controller: str, root: Path = CGROUP_ROOT, of_process: Path = CGROUP_OF_PROCESS) -> Iterator[Path]:
+    """Directories of the process's cgroups and of those above them, v2, and v1 of `cpu` or `memory`."""
     yield root
-    for mount in ("cpu", "cpu,cpuacct"):
+    for mount in (controller, "cpu,cpuacct"):
         yield root / mount
     try:
         lines = of_process.read_text(encoding="utf-8").splitlines()
@@ -60,8 +60,8 @@ def _cgroups(root: Path, of_process: Path) -> Iterator[Path]:
     for line in lines:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         parts = [part for part in PurePosixPath(path).parts if part not in {"/", ".."}]
-        mounts = [root] if not controllers else [root / controllers, root / "cpu"]
-        if controllers and "cpu" not in controllers.split(","):
+        mounts = [root] if not controllers else [root / controllers, root / controller]
+        if controllers and controller not in controllers.split(","):
             continue
         for depth in range(1, len(parts) + 1):
             for mounted in mounts:

@@ -1,4 +1,4 @@
-"""Memory that libraries keep and a server does not need."""
+"""How much memory this process may use, and what of it libraries keep and a server does not need."""
 
 from __future__ import annotations
 
@@ -6,11 +6,26 @@ import ctypes
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from bert_handler.cpu import CGROUP_OF_PROCESS, CGROUP_ROOT, cgroups
+
+NO_LIMIT = 2**60
+"""Version 1 of control groups states a number beyond it where there is none."""
 MAPPINGS = Path("/proc/self/maps")
 MAX_KERNELS = "16"
 """Two forwards of a transformer have no more at a time; 1,024, the default, are 100 to 300 MB."""
+
+
+def memory_limit(root: Path = CGROUP_ROOT, of_process: Path = CGROUP_OF_PROCESS) -> int | None:
+    """Bytes that the cgroups (v2 or v1) of this process allow; None where there is no limit."""
+    limits = []
+    for directory in cgroups("memory", root, of_process):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):
+                limits.append(int((directory / name).read_text(encoding="utf-8")))
+    return min((limit for limit in limits if limit < NO_LIMIT), default=None)
 
 
 def bound_kernel_cache() -> None:

