@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import List, Tuple
+from typing import Tuple
 
 import typer
 from rich.console import Console
@@ -67,7 +67,7 @@ def _findings() -> Iterator[Tuple[str, str]]:
     yield "device", _device(engine or "torch")
     budget = cpu_budget(int(threads) if threads.isdecimal() else None)
     yield "cores to compute on", f"{budget.cores}: {budget.reason}"
-    yield from (("gpu", found) for found in _gpus())
+    yield "gpu", _gpus()
     yield "memory", _memory()
     yield "java (TorchServe)", _java()
     yield "kubectl (deploy)", shutil.which("kubectl") or "not found"
@@ -94,15 +94,15 @@ def _versions(packages: Sequence[str]) -> str:
     return f"missing: pip install {' '.join(missing)}" if missing else ", ".join(found)
 
 
-def _gpus() -> List[str]:
+def _gpus() -> str:
     try:
         import torch
     except ImportError:
-        return ["unknown: torch is not installed"]
+        return "unknown: torch is not installed"
     if not torch.backends.cuda.is_built():
-        return ["none: this torch is built without CUDA, models run on the CPU"]
+        return "none: this torch is built without CUDA"
     found = [f"cuda:{index}: {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
-    return found or ["none: models run on the CPU"]
+    return ", ".join(found) or "none"
 
 
 def _device(engine: str) -> str:

@@ -109,7 +109,7 @@ def here(tmp_path, monkeypatch):
         ("config m.mar -o .", ".: Is a directory"),
         ("demo-model afile", "afile: File exists"),
         ("keygen nodir/k", "nodir/k.key: No such file or directory"),
-        ("deploy m.mar --name m -n n --pod p --claim c --config nofile", "nofile: No such file or directory"),
+        ("deploy m.mar --name m -n n --pod p --claim c --config nofile", "nofile does not exist"),
         ("serve model --tls-cert nofile --tls-key afile", "nofile: No such file or directory"),
         ("serve model --tls-cert afile --tls-key afile", "afile and afile are no certificate chain and its key in PEM"),
         ("serve model --log-level loud", "log level 'loud' is unknown; choose from DEBUG, INFO"),

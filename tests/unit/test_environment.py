@@ -74,7 +74,7 @@ def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
     ("built", "names", "said"),
     [
         (True, ["A10G", "A10G"], ["cuda:0: A10G", "cuda:1: A10G"]),
-        (True, [], ["none: models run on the CPU"]),
+        (True, [], ["cpu; torch sees no GPU"]),
         (False, [], ["this torch is built without CUDA"]),
     ],
 )
