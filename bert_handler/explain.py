@@ -191,7 +191,10 @@ class Explainer:
         return Prediction({OUTPUT.name: content}, encoded.n_tokens, encoded.truncated)
 
     def _encode(self, instance: Instance, base: Mapping[str, Any]) -> EncodedExample:
-        found = self._task.encode([self._task.parse(instance, base)], offsets=True)[0]
+        example = self._task.parse(instance, base)
+        if self._task.shares_text:
+            self._task.check_size([example])
+        found = self._task.encode([example], offsets=True)[0]
         if isinstance(found, RequestError):
             raise found
         return found

@@ -313,6 +313,14 @@ class Predictor:
                 items.append(self.task.parse(instance, base))
             except RequestError as exc:
                 items.append(Failure(exc))
+        return self._sized(items) if self.task.shares_text else items
+
+    def _sized(self, items: list[Example | Failure]) -> list[Example | Failure]:
+        """The instances of one request, all refused where they are too much for the tokenizer."""
+        try:
+            self.task.check_size([item for item in items if isinstance(item, Example)])
+        except RequestTooLargeError as exc:
+            return [item if isinstance(item, Failure) else Failure(exc) for item in items]
         return items
 
     def _bounded(self, slots: list[Slot]) -> list[Slot]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import has_nan
+from bert_handler.tasks.size import Size, check_sizes
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ class Task(ABC):
     """Whether the model's outputs are named by index_to_name.json."""
     needs_offsets: ClassVar[bool] = False
     accepts_tokens: ClassVar[bool] = True
+    shares_text: ClassVar[bool] = False
+    """Whether an instance is pairs that have a text in common, far more together than its body."""
     segments: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     """What the first and the second text of a sequence are called in explanations."""
     targets_are_texts: ClassVar[bool] = False
@@ -182,6 +185,10 @@ class Task(ABC):
         # An empty second text is none, as AutoTokenizer has it.
         return [(text, pair) if pair else text]
 
+    def size(self, example: Example) -> Size:
+        """How much `texts` would be, without making them; asked where `shares_text`."""
+        raise NotImplementedError
+
     def truncation(self, example: Example) -> Truncation:
         """What is done with this instance when it is too long."""
         parameters = example.parameters
@@ -248,6 +255,11 @@ class Task(ABC):
         """Check the value of one field; a string in most tasks."""
         self._check_text(name, value)
 
+    def check_size(self, examples: Sequence[Example]) -> Size:
+        """The size of a request's instances; RequestTooLargeError where no limit would let them through."""
+        n_special = self.model.tokenizer.backend.num_special_tokens_to_add(is_pair=True)
+        return check_sizes(map(self.size, examples), n_special, self.model.config.max_request_tokens)
+
     def encode(self, examples: Sequence[Example], *, offsets: bool = False) -> list[EncodedExample | RequestError]:
         """Tokenize all instances with one tokenizer call; an error takes the place of a refused one.
 
@@ -261,8 +273,15 @@ class Task(ABC):
             spans.append((len(texts), len(texts) + len(own)))
             texts += own
             rules += [self.truncation(example)] * len(own)
-        encoded = self.model.tokenizer.encode(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
+        encoded = self._tokenized(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
         return [self._assemble(example, encoded[start:end]) for example, (start, end) in zip(examples, spans)]
+
+    def _tokenized(
+        self, texts: Sequence[Text], rules: Sequence[Truncation], *, offsets: bool
+    ) -> list[Encoded | RequestTooLargeError]:
+        if self.shares_text and not offsets:
+            return self.model.tokenizer.encode_pairs(cast("Sequence[tuple[str, str]]", texts), rules)
+        return self.model.tokenizer.encode(texts, rules, offsets=offsets)
 
     def _assemble(
         self, example: Example, encoded: Sequence[Encoded | RequestTooLargeError]
