@@ -29,7 +29,7 @@ from bert_handler.predictor import Predictor
 from bert_handler.protocols import Protocol
 from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes
-from bert_handler.schema import Reply
+from bert_handler.schema import Reply, Request
 from bert_handler.serving import Answer
 
 with deferred("pandas"):
@@ -39,7 +39,9 @@ with deferred("pandas"):
 logger = logging.getLogger(__name__)
 
 LOOP_BYTES = 16 * 1024
-"""Bodies up to this size are decoded and tokenized on the event loop: a thread would cost more."""
+"""Bodies up to this size are decoded, tokenized and answered on the event loop: a thread would cost more."""
+LOOP_SEQUENCES = 128
+"""Nor may they ask for more: each takes the loop some 0.1 ms."""
 MAX_STREAMS = 64
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
@@ -83,6 +85,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             call = await asyncio.to_thread(serving.decode, body, headers, protocol)
         try:
             if call.request is not None:
+                small = small and self._is_small(call.request)
                 answer = await self._arrivals.answer(call, small=small)
             elif call.explain is not None:
                 answer = await self._explained(call)
@@ -91,9 +94,19 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
-        reply = serving.encode(self.predictor, answer)
+        if small:
+            reply = serving.encode(self.predictor, answer)
+        else:
+            reply = await asyncio.to_thread(serving.encode, self.predictor, answer)
         record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
         return reply
+
+    def _is_small(self, request: Request) -> bool:
+        """Whether what a small body asks for is small as well."""
+        if len(request.instances) > LOOP_SEQUENCES:
+            return False
+        size = self.predictor.size(request)
+        return size is None or (size.n_sequences <= LOOP_SEQUENCES and size.n_characters <= LOOP_BYTES)
 
     async def _explained(self, call: serving.Call) -> Answer:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
@@ -106,7 +119,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it."""
-        request = (call := serving.decode(body, headers, protocol)).stream
+        request = (call := await asyncio.to_thread(serving.decode, body, headers, protocol)).stream
         if request is None:
             return serving.encode(self.predictor, Answer(call))
         loop = asyncio.get_running_loop()

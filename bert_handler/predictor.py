@@ -40,6 +40,7 @@ from bert_handler.schema import (
     Row,
 )
 from bert_handler.tasks.base import EncodedExample, Example, Outcome, RowOutputs, Task
+from bert_handler.tasks.size import Size
 from bert_handler.tracing import forwarded, measure_all
 from bert_handler.warmup import warm_up
 
@@ -208,6 +209,12 @@ class Predictor:
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
         return pendings
+
+    def size(self, request: Request) -> Size | None:
+        """How much the tokenizer is to be given of a request; None where that is no more than the client has sent."""
+        if not self.task.shares_text:
+            return None
+        return self.task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
 
     def stream(self, request: Request, deadline: float | None = None) -> TextStream:
         """Generate the answer to a request of one instance and hand its text over piece by piece.
