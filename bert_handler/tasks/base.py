@@ -295,6 +295,8 @@ class Task(ABC):
                     return item
                 self._check_size(item.n_tokens)
                 sequences.append(item)
+            if len(sequences) > 1:
+                self._check_rows(sum(len(sequence.windows) for sequence in sequences))
             rows = [row for sequence in sequences for row in self.rows(example, sequence)]
             self._check_rows(len(rows))
         except RequestError as exc:
