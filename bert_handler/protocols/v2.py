@@ -243,12 +243,13 @@ def _tensor(document: Mapping[str, Any], raw: bytes | None, field: str) -> Tenso
     if raw is None:
         if "data" not in document:
             raise InvalidRequestError(f"{field}.data is missing")
-        data, bare = from_json(datatype, document["data"], field)
+        data, nesting = from_json(datatype, document["data"], field)
     elif "data" in document:
         raise InvalidRequestError(f"{field} has both data and binary_data_size")
     else:
-        data, bare = from_bytes(datatype, raw, field), False
-    return Tensor(name, datatype, fit_shape(shape, len(data), field), data, bare)
+        data = from_bytes(datatype, raw, field)
+        nesting = (len(data),)
+    return Tensor(name, datatype, fit_shape(shape, nesting, field), data, bare=not nesting)
 
 
 def _block(binary: bytes | None, start: int, size: Any, field: str) -> bytes:

@@ -879,6 +879,11 @@ V2_TOKENS = [
         "inputs[0].shape [1, 3] does not fit its data of 4 elements",
     ),
     (
+        '{"inputs":[{"name":"input_ids","shape":[3,2],"datatype":"INT64","data":[[2,3,4],[2,5,4]]}]}',
+        400,
+        "inputs[0].shape [3, 2] does not fit its data, nested as [2, 3]",
+    ),
+    (
         '{"inputs":[{"name":"input_ids","shape":[1,3],"datatype":"INT64","data":[[2,3,4],[2,3]]}]}',
         400,
         "inputs[0].data is nested unevenly",
