@@ -44,6 +44,8 @@ TOKEN_INPUTS = {
     "token_type_ids": "token_type_ids",
 }
 KEYS = ("id", "inputs", "outputs", "parameters")
+MAX_OUTPUTS = 64
+"""Of one request: more than any task has."""
 COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
 """Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
 
@@ -267,26 +269,32 @@ def _requested(outputs: Any) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
         return None, {}
     if not isinstance(outputs, list):
         raise InvalidRequestError(f"outputs must be a list of objects with a name, not {describe(outputs)}")
-    names, binary = [], {}
+    if len(outputs) > MAX_OUTPUTS:
+        raise InvalidRequestError(f"outputs has {len(outputs)} entries; at most {MAX_OUTPUTS} are taken")
+    wanted: dict[str, bool | None] = {}
     for index, item in enumerate(outputs):
-        field = f"outputs[{index}]"
-        if not isinstance(item, dict):
-            raise InvalidRequestError(f"{field} must be an object with a name, not {describe(item)}")
-        name = item.get("name")
-        if not isinstance(name, str) or not name:
-            raise InvalidRequestError(f"{field}.name must be a non-empty string")
-        if name in names:
-            raise InvalidRequestError(f"{field}.name: {quoted(name)} is asked for twice")
-        for key in item:
-            if key not in ("name", "parameters"):
-                raise InvalidRequestError(f"{field}: {unknown(key, ('name', 'parameters'), 'key')}")
-        own = object_of(item.get("parameters"), f"{field}.parameters")
-        for key, value in own.items():
-            if key != "binary_data":
-                raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
-            binary[name] = _flag(value, f"{field}.parameters.binary_data")
-        names.append(name)
-    return tuple(names), binary
+        name, binary = _requested_output(item, f"outputs[{index}]")
+        if name in wanted:
+            raise InvalidRequestError(f"outputs[{index}].name: {quoted(name)} is asked for twice")
+        wanted[name] = binary
+    return tuple(wanted), {name: binary for name, binary in wanted.items() if binary is not None}
+
+
+def _requested_output(item: Any, field: str) -> tuple[str, bool | None]:
+    """Its name, and whether it is wanted as raw bytes, None where that is not said."""
+    if not isinstance(item, dict):
+        raise InvalidRequestError(f"{field} must be an object with a name, not {describe(item)}")
+    name = item.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequestError(f"{field}.name must be a non-empty string")
+    for key in item:
+        if key not in ("name", "parameters"):
+            raise InvalidRequestError(f"{field}: {unknown(key, ('name', 'parameters'), 'key')}")
+    own = object_of(item.get("parameters"), f"{field}.parameters")
+    for key in own:
+        if key != "binary_data":
+            raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
+    return name, _flag(own["binary_data"], f"{field}.parameters.binary_data") if own else None
 
 
 def _flag(value: Any, field: str) -> bool:

@@ -232,6 +232,13 @@ V2_DOCUMENTS = [
         "outputs[1].name: 'predict' is asked for twice",
     ),
     (
+        '{"inputs":[{"name":"t","shape":[1],"datatype":"BYTES","data":["a"]}],"outputs":['
+        + ",".join(['{"name":"predict"}'] * 65)
+        + "]}",
+        400,
+        "outputs has 65 entries; at most 64 are taken",
+    ),
+    (
         '{"inputs":[{"name":"t","shape":[1],"datatype":"BYTES","data":["a"]}],"outputs":[{"name":"predict","datatype":"BYTES"}]}',
         400,
         "outputs[0]: unknown key 'datatype'; known: name, parameters",
