@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
-from bert_handler.parameters import Parameter, describe
+from bert_handler.parameters import Parameter, check_unicode, describe
 
 INTEGRATED_GRADIENTS = "integrated_gradients"
 INPUT_X_GRADIENT = "input_x_gradient"
@@ -105,4 +105,6 @@ def _targets(value: Any) -> tuple[Target, ...]:
     for target in targets:
         if isinstance(target, bool) or not isinstance(target, (str, int)):
             raise InvalidRequestError(f"target must be a name, an index, or a list of them, not {describe(target)}")
+        if isinstance(target, str):
+            check_unicode("target", target, InvalidRequestError)
     return tuple(targets)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError, RequestError
-from bert_handler.parameters import describe, quoted, unknown
+from bert_handler.parameters import check_unicode, describe, quoted, unknown
 from bert_handler.protocols.base import (
     Body,
     Protocol,
@@ -306,6 +306,8 @@ def _flag(value: Any, field: str) -> bool:
 def _id(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidRequestError(f"id must be a string, not {describe(value)}")
+    if value is not None:
+        check_unicode("id", value, InvalidRequestError)
     return value
 
 

@@ -17,7 +17,7 @@ from bert_handler.decisions import Decision
 from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
-from bert_handler.parameters import Parameter, describe, unknown
+from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import has_nan
 from bert_handler.tasks.size import Size, check_sizes
@@ -333,10 +333,7 @@ class Task(ABC):
         limit = self.model.config.max_input_chars
         if len(value) > limit:
             raise RequestTooLargeError(f"{name} has {len(value)} characters; max_input_chars is {limit}")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as exc:
-            raise InvalidRequestError(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
+        check_unicode(name, value, InvalidRequestError)
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"

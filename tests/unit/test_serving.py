@@ -1,0 +1,71 @@
+"""From a body as a host has it to the reply, where hosts and clients differ."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from bert_handler import serving
+
+HALF = "\ud800"
+MODELS = {
+    "classify": (("bert", "sequence_classification"), {}, {}),
+    "fill": (("bert", "fill_mask"), {}, {}),
+    "embed": (("bert", "embedding"), {}, {"mode": "text_embedding"}),
+    "generate": (("gpt2", "generation"), {}, {}),
+}
+
+
+@pytest.fixture
+def ask(zoo, load, caplog):
+    def send(model, body, **headers):
+        which, config, settings = MODELS[model]
+        predictor = load(zoo(*which, **config), **settings)
+        call = serving.decode(body, {name.replace("_", "-"): value for name, value in headers.items()})
+        if call.explain is not None:
+            return serving.encode(predictor, serving.explained(predictor, call))
+        return serving.encode(predictor, serving.answers([call], serving.begin(predictor, [call]))[0])
+
+    yield send
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def tensor(*texts, **own):
+    return {"inputs": [{"name": "t", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}], **own}
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "field"),
+    [
+        ("classify", tensor("a", id=HALF), "id"),
+        ("classify", tensor("a", parameters={"function_to_apply": HALF}), "parameter function_to_apply"),
+        ("classify", {"text": f"a{HALF}"}, "text"),
+        ("fill", {"text": "a [MASK]", "targets": ["a", HALF]}, "parameter targets"),
+        ("generate", {"instances": ["the dog"], "parameters": {"stop": HALF}}, "parameter stop"),
+    ],
+)
+def test_half_of_a_character_in_a_body_that_torchserve_has_parsed_is_named(ask, model, body, field):
+    reply = ask(model, body, content_type="application/json")
+    place = 1 if field == "text" else 0
+    assert (reply.status, json.loads(reply.body)) == (
+        400,
+        {"error": f"{field} is not valid Unicode (a lone surrogate at {place})"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "field"),
+    [
+        ("classify", {"baseline_text": HALF}, "parameter baseline_text"),
+        ("classify", {"target": HALF}, "target"),
+        ("embed", {"target": ["a", HALF]}, "target"),
+    ],
+)
+def test_half_of_a_character_in_an_explanations_options_is_named(ask, model, options, field):
+    reply = ask(model, {"text": "a", **options}, explain="True")
+    assert (reply.status, json.loads(reply.body)) == (
+        400,
+        {"error": f"{field} is not valid Unicode (a lone surrogate at 0)"},
+    )
