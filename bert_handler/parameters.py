@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -88,11 +88,6 @@ def unknown(name: str, known: Iterable[str], what: str) -> str:
 def quoted(value: str) -> str:
     """A client's own word where it is short; its length alone where it may be a text."""
     return repr(value) if len(value) <= MAX_QUOTED else f"({len(value)} characters)"
-
-
-def defaults(parameters: Sequence[Parameter], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every parameter where a request says nothing."""
-    return {parameter.name: overrides.get(parameter.name, parameter.default) for parameter in parameters}
 
 
 def check_unicode(name: str, text: str, error: type[Exception] = ValueError) -> None:
