@@ -69,3 +69,15 @@ def test_half_of_a_character_in_an_explanations_options_is_named(ask, model, opt
         400,
         {"error": f"{field} is not valid Unicode (a lone surrogate at 0)"},
     )
+
+
+@pytest.mark.parametrize("body", [b'{"instances": ["a"]}', b'["a"]'])
+@pytest.mark.parametrize("space", [b"", b"\n" * 64, b" \t\r\n" * 5000], ids=len)
+def test_json_behind_any_space_is_json(ask, body, space):
+    reply = ask("classify", space + body)
+    assert (reply.content_type, reply) == ("application/json", ask("classify", body))
+
+
+@pytest.mark.parametrize("body", [b"\xef\xbb\xbfa fox", b"\xef\xbb\xbf[a] fox", "\ufeffa fox", "\ufb01lm".encode()])
+def test_a_plain_text_may_begin_with_a_byte_order_mark(ask, body):
+    assert ask("classify", body).content_type == "text/plain; charset=utf-8"
