@@ -54,6 +54,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     def __init__(self, name: str, predictor: Predictor) -> None:
         super().__init__(name)
         self.predictor = predictor
+        self.streams = predictor.task.needs_generation
         self._arrivals = Arrivals(predictor)
         self.ready = True
         # A reader of a stream blocks until the next piece: not in the pool that requests need.
@@ -80,9 +81,9 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         started = time.perf_counter()
         small = len(body) <= LOOP_BYTES
         if small:
-            call = serving.decode(body, headers, protocol)
+            call = serving.decode(body, headers, protocol, streams=self.streams)
         else:
-            call = await asyncio.to_thread(serving.decode, body, headers, protocol)
+            call = await asyncio.to_thread(serving.decode, body, headers, protocol, streams=self.streams)
         try:
             if call.request is not None:
                 small = small and self._is_small(call.request)

@@ -26,6 +26,8 @@ LATE = "the deadline passed before the answer was computed"
 YOUNG_OBJECTS = 10_000
 """That are made before a garbage collection; Python's default is 700."""
 EVENT_STREAM = "text/event-stream"
+JSON_RANGES = ("application/json", "application/*", "*/*")
+"""What an Accept header may call JSON, the most specific first."""
 EXPLAIN_HEADER = "explain"
 """TorchServe's own mark, `True`, of a request on its route for explanations; every host here sets it."""
 
@@ -69,14 +71,14 @@ def settle() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None) -> Call:
+def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None, *, streams: bool = True) -> Call:
     """Read a body in `protocol`, else in the one that the body speaks.  A refusal is in the call.
 
-    headers have lower-case names.
+    headers have lower-case names.  streams: whether the model can answer with server-sent events.
     """
     trace = tracing.start(headers)
     with trace.measure("decode"):
-        call = _decoded(body, headers, protocol)
+        call = _decoded(body, headers, protocol, streams)
     return call if trace is UNTRACED else _traced(call, trace)
 
 
@@ -86,7 +88,7 @@ def _traced(call: Call, trace: Trace) -> Call:
     return call._replace(trace=trace, **marked)
 
 
-def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
+def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool) -> Call:
     try:
         _check_form(body, headers)
         if protocol is None:
@@ -94,7 +96,7 @@ def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) 
         request = _timed(protocol.decode(body, headers), headers)
         if headers.get(EXPLAIN_HEADER) == "True":
             return Call(protocol=protocol, explain=request)
-        return Call(stream=request) if wants_stream(headers) else Call(request, protocol)
+        return Call(stream=request) if wants_stream(headers, streams=streams) else Call(request, protocol)
     except RequestError as exc:
         return Call(error=exc)
     except Exception:
@@ -181,9 +183,27 @@ def _encoded(predictor: Predictor, answer: Answer) -> Reply:
         return error_reply(InternalError())
 
 
-def wants_stream(headers: Mapping[str, str]) -> bool:
-    """Whether the client asks for server-sent events."""
-    return EVENT_STREAM in headers.get("accept", "")
+def wants_stream(headers: Mapping[str, str], *, streams: bool = True) -> bool:
+    """Whether the client is to get server-sent events.
+
+    streams: whether the model has them; where it has not, who takes JSON as well gets that.
+    """
+    accepted = headers.get("accept", "")
+    if EVENT_STREAM not in accepted:
+        return False
+    weights = dict(map(_weighed, accepted.split(",")))
+    events, whole = weights.get(EVENT_STREAM, 0), next((weights[name] for name in JSON_RANGES if name in weights), 0)
+    return events > 0 and (not whole or (streams and events >= whole))
+
+
+def _weighed(accepted: str) -> tuple[str, float]:
+    """A media type of an Accept header and its weight (RFC 9110, section 12.5.1)."""
+    name, *parameters = (part.strip().lower() for part in accepted.split(";"))
+    stated = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    try:
+        return name, float(stated)
+    except ValueError:
+        return name, 1.0
 
 
 def open_stream(predictor: Predictor, request: Request) -> TextStream:

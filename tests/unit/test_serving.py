@@ -81,3 +81,29 @@ def test_json_behind_any_space_is_json(ask, body, space):
 @pytest.mark.parametrize("body", [b"\xef\xbb\xbfa fox", b"\xef\xbb\xbf[a] fox", "\ufeffa fox", "\ufb01lm".encode()])
 def test_a_plain_text_may_begin_with_a_byte_order_mark(ask, body):
     assert ask("classify", body).content_type == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "where_there_are_events", "where_there_are_none"),
+    [
+        ("", False, False),
+        ("application/json", False, False),
+        ("*/*", False, False),
+        ("text/event-stream", True, True),
+        ("text/event-stream; q=0.5", True, True),
+        ("text/event-stream;q=0", False, False),
+        ("application/json, text/event-stream;q=0.0", False, False),
+        ("application/json, text/event-stream", True, False),
+        ("text/event-stream, */*;q=0.1", True, False),
+        ("text/event-stream;q=0.9,application/*;q=0.2,*/*", True, False),
+        ("text/event-stream;q=0.5, application/json", False, False),
+        ("text/event-stream, application/json;q=0", True, True),
+        ("text/event-stream;q=much", True, True),
+        ("text/html, text/event-stream ; charset=utf-8", True, True),
+    ],
+)
+def test_events_are_for_those_who_take_them_before_json(accept, where_there_are_events, where_there_are_none):
+    headers = {"accept": accept}
+    assert serving.wants_stream(headers, streams=True) == where_there_are_events
+    assert serving.wants_stream(headers, streams=False) == where_there_are_none
+    assert (serving.decode(b"a", headers, streams=False).stream is not None) == where_there_are_none
