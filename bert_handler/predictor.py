@@ -28,7 +28,7 @@ from bert_handler.errors import (
 from bert_handler.generation import TextStream
 from bert_handler.loading import choose_device, open_model
 from bert_handler.metrics import ModelMetrics
-from bert_handler.parameters import unknown
+from bert_handler.parameters import describe, unknown
 from bert_handler.schema import (
     Failure,
     Identity,
@@ -162,7 +162,7 @@ class Predictor:
 
         Raises the first refused instance's RequestError.
         """
-        return _unfailed(self.respond([Request(list(instances), parameters=parameters)])[0])
+        return _unfailed(self.respond([Request(_listed(instances), parameters=parameters)])[0])
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -179,7 +179,7 @@ class Predictor:
         """
         from bert_handler.explanations.document import Explanation
 
-        response = self.explainer.respond(Request(list(instances), parameters=parameters))
+        response = self.explainer.respond(Request(_listed(instances), parameters=parameters))
         return [Explanation(item["explanation"]) for item in _unfailed(response)]
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
@@ -369,6 +369,15 @@ class Predictor:
             if name not in self.outputs:
                 raise ConfigError(unknown(name, self.outputs, "output"))
         return tuple(names)
+
+
+def _listed(instances: Sequence[Instance]) -> list[Instance]:
+    if isinstance(instances, (str, bytes, Mapping)):
+        # Each of its characters or keys would be an instance.
+        raise InvalidRequestError(
+            f"instances must be a list of texts or objects, not {describe(instances)}; put a single one into a list"
+        )
+    return list(instances)
 
 
 def _unfailed(response: Response) -> list[Prediction]:
