@@ -19,7 +19,7 @@ from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
-from bert_handler.scores import has_nan
+from bert_handler.scores import is_finite
 from bert_handler.tasks.size import Size, check_sizes
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
@@ -30,6 +30,7 @@ RowOutputs = Mapping[str, "NDArray[Any]"]
 Outcome = Union[RowOutputs, RequestError]
 
 NOT_A_NUMBER = "the model's output for this instance is not a number (NaN)"
+NOT_FINITE = "the model's output for this instance is not a finite number (infinity)"
 
 TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
@@ -152,13 +153,13 @@ class Task(ABC):
     def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[Outcome]:
         """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows.
 
-        A row of which an output is not a number is refused alone.
+        A row of which an output is not a finite number is refused alone.
         """
         outputs = engine.forward(batch, threads)
         shares = [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
-        if any(map(has_nan, outputs.values())):
-            return [UnservableError(NOT_A_NUMBER) if any(map(has_nan, share.values())) else share for share in shares]
-        return shares
+        if all(map(is_finite, outputs.values())):
+            return shares
+        return [share if all(map(is_finite, share.values())) else _not_finite(share) for share in shares]
 
     def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
         """Have the text of one instance put into `stream` as it is generated."""
@@ -337,6 +338,11 @@ class Task(ABC):
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
+
+
+def _not_finite(share: RowOutputs) -> UnservableError:
+    nan = any(values.dtype.kind == "f" and np.isnan(values).any() for values in share.values())
+    return UnservableError(NOT_A_NUMBER if nan else NOT_FINITE)
 
 
 def deciding_windows(sequence: Encoded) -> IntArray:
