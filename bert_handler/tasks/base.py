@@ -305,7 +305,9 @@ class Task(ABC):
         return EncodedExample(example, sequences, rows)
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
-        """The engine rows of one sequence, one a window."""
+        """The engine rows of one sequence, one a window; InvalidRequestError where it has no token at all."""
+        if not sequence.n_tokens:
+            raise InvalidRequestError(f"{self.fields[0]} is empty: this model makes no token of it")
         return [Row(sequence.inputs(i), len(kept)) for i, kept in enumerate(sequence.windows)]
 
     def unpadded(self, values: NDArray[Any], n_tokens: int) -> NDArray[Any]:
