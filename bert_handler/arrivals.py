@@ -48,7 +48,8 @@ class Arrivals:
         own = alarms()
         self._loop = own.loop
         waiter: Waiter = own.loop.create_future()
-        deadline = call.request.deadline or time.monotonic() + self._predictor.config.request_timeout_s
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        deadline = latest if call.request.deadline is None else min(call.request.deadline, latest)
         alarm = own.set(deadline, _give_up, waiter)
         try:
             if small:
@@ -91,9 +92,9 @@ class Arrivals:
             waiter.set_result(InternalError())
 
     def _begin(self, arrived: Sequence[tuple[Request, Waiter]], announce: Announce) -> None:
-        default = time.monotonic() + self._predictor.config.request_timeout_s
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
         requests, waiters = [request for request, _ in arrived], [waiter for _, waiter in arrived]
-        self._predictor.begin(requests, default, waiters, announce)
+        self._predictor.begin(requests, latest, waiters, announce)
 
     def _announce(self, pendings: Sequence[Pending]) -> None:
         self._wake(_respond, pendings)

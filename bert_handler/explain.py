@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bert_handler.deadlines import sooner
 from bert_handler.errors import (
     ConfigError,
     DeadlineError,
@@ -95,9 +96,9 @@ class Explainer:
         return future
 
     def timed(self, request: Request) -> Request:
-        """The request with the model's default deadline where it has none of its own."""
-        timeout_s = self._predictor.config.request_timeout_s
-        return request if request.deadline else request._replace(deadline=time.monotonic() + timeout_s)
+        """The request with the setting's deadline, or its own where that is sooner."""
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        return request._replace(deadline=sooner(request.deadline, latest))
 
     def _measured(self, request: Request, started: float) -> Response:
         begun = time.monotonic()

@@ -15,7 +15,7 @@ from bert_handler.artifact import Artifact
 from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
 from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
-from bert_handler.deadlines import expired
+from bert_handler.deadlines import expired, sooner
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
@@ -195,7 +195,7 @@ class Predictor:
     ) -> list[Pending]:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
-        deadline: time.monotonic() after which nothing is computed of those that state none.
+        deadline: time.monotonic() after which nothing is computed, also of those that state a later one.
         waiters, announce: of each request's ticket; by default a thread waits for a future.
         """
         parsed = [self._parse(request) for request in requests]
@@ -205,7 +205,7 @@ class Predictor:
         pendings = []
         for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
             slots = self._bounded([next(encoded) if isinstance(item, Example) else item for item in items])
-            own = request.deadline or deadline
+            own = sooner(request.deadline, deadline)
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
         return pendings

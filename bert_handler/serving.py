@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bert_handler import jsonio, tracing
-from bert_handler.deadlines import PARAMETER, deadline_of, expired
+from bert_handler.deadlines import PARAMETER, deadline_of, expired, sooner
 from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, RequestError
 from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
@@ -121,9 +121,9 @@ def _timed(request: Request, headers: Mapping[str, str]) -> Request:
 
 
 def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
-    """Hand the requests of all calls to the predictor together, each with its own deadline or the default one."""
-    default = time.monotonic() + predictor.config.request_timeout_s
-    return predictor.begin([call.request for call in calls if call.request is not None], default)
+    """Hand the requests of all calls to the predictor together, each with its own deadline or the setting's."""
+    latest = time.monotonic() + predictor.config.request_timeout_s
+    return predictor.begin([call.request for call in calls if call.request is not None], latest)
 
 
 def answers(calls: Sequence[Call], pendings: Sequence[Pending]) -> list[Answer]:
@@ -208,8 +208,8 @@ def _weighed(accepted: str) -> tuple[str, float]:
 
 def open_stream(predictor: Predictor, request: Request) -> TextStream:
     """Start generating the answer to a request of one instance; RequestError where it is refused."""
-    deadline = request.deadline or time.monotonic() + predictor.config.request_timeout_s
-    return predictor.stream(request, deadline)
+    latest = time.monotonic() + predictor.config.request_timeout_s
+    return predictor.stream(request, sooner(request.deadline, latest))
 
 
 def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
