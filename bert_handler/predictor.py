@@ -99,7 +99,6 @@ class Predictor:
         self.default_outputs = self._check_outputs(self.config.outputs or task.default_outputs)
         spec = task.model.tokenizer.spec
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
-        self._padding_side = task.padding_side or spec.padding_side
         self.metrics = ModelMetrics()
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
@@ -358,7 +357,7 @@ class Predictor:
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
         started, started_ns = time.perf_counter(), time.time_ns()
-        batch = collate(rows, self._padding, self._padding_side, self.engine.shape)
+        batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
         outputs = self.task.execute(self.engine, rows, batch, threads)
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
         forwarded(rows, started_ns)

@@ -122,8 +122,8 @@ class Task(ABC):
     """Whether rows are answered by `engine.generate` instead of one forward."""
     default_outputs: ClassVar[tuple[str, ...]] = ("predict",)
     """What is sent where neither the settings nor the request choose."""
-    padding_side: str | None = "right"
-    """Where padding goes; None: as the tokenizer was saved.
+    padding_side: str = "right"
+    """Where padding goes, whatever the tokenizer says.
 
     At the left it moves the positions of a batch's shorter rows: right for nothing but causal generation.
     """
@@ -312,8 +312,7 @@ class Task(ABC):
 
     def unpadded(self, values: NDArray[Any], n_tokens: int) -> NDArray[Any]:
         """Cut an output that has one entry a token to the row's own `n_tokens` tokens."""
-        side = self.padding_side or self.model.tokenizer.spec.padding_side
-        return values[:n_tokens] if side == "right" else values[len(values) - n_tokens :]
+        return values[:n_tokens] if self.padding_side == "right" else values[len(values) - n_tokens :]
 
     def predict(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Prediction:
         """The prediction for one instance from its rows' outputs."""
