@@ -193,7 +193,7 @@ class Explainer:
 
     def _encode(self, instance: Instance, base: Mapping[str, Any]) -> EncodedExample:
         example = self._task.parse(instance, base)
-        if self._task.shares_text:
+        if self._task.multiplies:
             self._task.check_size([example])
         found = self._task.encode([example], offsets=True)[0]
         if isinstance(found, RequestError):

@@ -210,8 +210,8 @@ class Predictor:
         return pendings
 
     def size(self, request: Request) -> Size | None:
-        """How much the tokenizer is to be given of a request; None where that is no more than the client has sent."""
-        if not self.task.shares_text:
+        """How much text is made of a request; None where that is no more than the client has sent."""
+        if not self.task.multiplies:
             return None
         return self.task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
 
@@ -319,10 +319,10 @@ class Predictor:
                 items.append(self.task.parse(instance, base))
             except RequestError as exc:
                 items.append(Failure(exc))
-        return self._sized(items) if self.task.shares_text else items
+        return self._sized(items) if self.task.multiplies else items
 
     def _sized(self, items: list[Example | Failure]) -> list[Example | Failure]:
-        """The instances of one request, all refused where they are too much for the tokenizer."""
+        """The instances of one request, all refused where too much would be made of them."""
         try:
             self.task.check_size([item for item in items if isinstance(item, Example)])
         except RequestTooLargeError as exc:

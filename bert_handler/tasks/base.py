@@ -113,7 +113,9 @@ class Task(ABC):
     needs_offsets: ClassVar[bool] = False
     accepts_tokens: ClassVar[bool] = True
     shares_text: ClassVar[bool] = False
-    """Whether an instance is pairs that have a text in common, far more together than its body."""
+    """Whether an instance is pairs that have a text in common."""
+    multiplies: ClassVar[bool] = False
+    """Whether far more text may be made of an instance than it has, which `size` tells."""
     segments: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     """What the first and the second text of a sequence are called in explanations."""
     targets_are_texts: ClassVar[bool] = False
@@ -187,7 +189,7 @@ class Task(ABC):
         return [(text, pair) if pair else text]
 
     def size(self, example: Example) -> Size:
-        """How much `texts` would be, without making them; asked where `shares_text`."""
+        """How much text is made of an instance, told without making it; asked where it `multiplies`."""
         raise NotImplementedError
 
     def truncation(self, example: Example) -> Truncation:

@@ -1,4 +1,4 @@
-"""What the tokenizer is given of a request, told from the lengths of its texts alone."""
+"""How much text is made of a request, told from the lengths of its own texts alone."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class TextRanking(Task):
     has_labels = True
     accepts_tokens = False
     shares_text = True
+    multiplies = True
     fields = ("query", "documents")
     segments = ("query", "document")
     sample = MappingProxyType({"query": "What jumps?", "documents": ["A fox jumps.", "A dog sleeps."]})

@@ -46,6 +46,7 @@ class ZeroShotClassification(Task):
     has_labels = True
     accepts_tokens = False
     shares_text = True
+    multiplies = True
     segments = ("text", "hypothesis")
     sample = MappingProxyType({"text": "A quick brown fox.", "candidate_labels": ["animals", "music"]})
     parameters = (

@@ -17,6 +17,7 @@ MODELS = {
     "classify": (("bert", "sequence_classification"), {}, {}),
     "rank": (("bert", "sequence_classification"), {"num_labels": 1}, {"mode": "text_ranking"}),
     "label": (("bert", "sequence_classification"), NLI, {"mode": "zero_shot_classification"}),
+    "fill": (("bert", "fill_mask"), {}, {}),
     "generate": (("gpt2", "generation"), {}, {}),
 }
 
@@ -58,7 +59,7 @@ def on_loop(predictors, monkeypatch):
         ("classify", {"instances": ["a fox"] * 128}),
         ("rank", {"query": "a fox", "documents": ["a dog"] * 128}),
         ("label", {"instances": ["a fox"] * 8, "parameters": {"candidate_labels": ["fox", "dog"]}}),
-        ("label", {"text": "a fox", "candidate_labels": ["a", ""]}),
+        ("fill", {"text": "a [MASK] fox"}),
     ],
 )
 async def test_small_requests_stay_on_the_loop(model_of, on_loop, name, body):
@@ -73,6 +74,7 @@ async def test_small_requests_stay_on_the_loop(model_of, on_loop, name, body):
         ("rank", {"query": "a fox", "documents": ["a dog"] * 129}),
         ("rank", {"query": "fox " * 200, "documents": ["a dog"] * 30}),
         ("label", {"instances": ["a fox"] * 100, "parameters": {"candidate_labels": ["fox", "dog"]}}),
+        ("fill", {"text": "[MASK] " * 40}),
     ],
 )
 async def test_small_bodies_that_ask_for_much_leave_the_loop(model_of, on_loop, name, body):
