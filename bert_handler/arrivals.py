@@ -11,17 +11,18 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Callable, Union
 
 from bert_handler import serving
 from bert_handler.alarms import alarms
+from bert_handler.batching import Announce
 from bert_handler.errors import DeadlineError, InternalError, RequestError
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Request, Response
 from bert_handler.serving import Answer, Call
 
 if TYPE_CHECKING:
-    Waiter = asyncio.Future[Union[Response, RequestError]]
+    Waiter = asyncio.Future[Union[Response, RequestError, Pending]]
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +41,24 @@ class Arrivals:
     async def answer(self, call: Call, *, small: bool) -> Answer:
         """Answer a call that has a request, or refuse it when its deadline passes.
 
-        small: it is tokenized on the loop.  A caller that is cancelled takes its rows out of the queue.
+        small: it is tokenized, and its response made, on the loop; else in threads.
+        A caller that is cancelled takes its rows out of the queue.
         """
         assert call.request is not None
         own = alarms()
         self._loop = own.loop
         waiter: Waiter = own.loop.create_future()
-        deadline = call.request.deadline or time.monotonic() + self._predictor.config.request_timeout_s
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        deadline = latest if call.request.deadline is None else min(call.request.deadline, latest)
         alarm = own.set(deadline, _give_up, waiter)
         try:
             if small:
                 self._arrive(call.request, waiter)
             else:
-                await asyncio.to_thread(self._begin, [(call.request, waiter)])
+                await asyncio.to_thread(self._begin, [(call.request, waiter)], self._hand_over)
             response = await waiter
+            if isinstance(response, Pending):
+                response = await asyncio.to_thread(_response, response)
         finally:
             own.clear(alarm)
             waiter.cancel()
@@ -73,7 +78,7 @@ class Arrivals:
         arrived, self._arrived = self._arrived, []
         waited_for = [(request, waiter) for request, waiter in arrived if not waiter.done()]
         try:
-            self._begin(waited_for)
+            self._begin(waited_for, self._announce)
         except Exception:
             logger.exception("%d requests could not be begun together", len(waited_for))
             for request, waiter in waited_for:
@@ -81,31 +86,48 @@ class Arrivals:
 
     def _begin_alone(self, request: Request, waiter: Waiter) -> None:
         try:
-            self._begin([(request, waiter)])
+            self._begin([(request, waiter)], self._announce)
         except Exception:
             logger.exception("a request could not be begun")
             waiter.set_result(InternalError())
 
-    def _begin(self, arrived: Sequence[tuple[Request, Waiter]]) -> None:
-        default = time.monotonic() + self._predictor.config.request_timeout_s
+    def _begin(self, arrived: Sequence[tuple[Request, Waiter]], announce: Announce) -> None:
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
         requests, waiters = [request for request, _ in arrived], [waiter for _, waiter in arrived]
-        self._predictor.begin(requests, default, waiters, self._announce)
+        self._predictor.begin(requests, latest, waiters, announce)
 
     def _announce(self, pendings: Sequence[Pending]) -> None:
+        self._wake(_respond, pendings)
+
+    def _hand_over(self, pendings: Sequence[Pending]) -> None:
+        """Have those who wait make the responses."""
+        self._wake(_give, pendings)
+
+    def _wake(self, call: Callable[[Sequence[Pending]], None], pendings: Sequence[Pending]) -> None:
         assert self._loop is not None
         # A loop that is closed has nobody left who waits.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_respond, pendings)
+            self._loop.call_soon_threadsafe(call, pendings)
 
 
 def _respond(pendings: Sequence[Pending]) -> None:
     for pending in pendings:
         if not pending.waiter.done():
-            try:
-                pending.waiter.set_result(pending.response())
-            except Exception:
-                logger.exception("an answer could not be made")
-                pending.waiter.set_result(InternalError())
+            pending.waiter.set_result(_response(pending))
+
+
+def _give(pendings: Sequence[Pending]) -> None:
+    for pending in pendings:
+        if not pending.waiter.done():
+            pending.waiter.set_result(pending)
+
+
+def _response(pending: Pending) -> Response | RequestError:
+    try:
+        return pending.response()
+    except Exception:
+        logger.exception("an answer could not be made")
+        return InternalError()
 
 
 def _give_up(waiter: Waiter) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from bert_handler import jsonio
 from bert_handler.client import Answer, Exchange, Retry, V2Client
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
-from bert_handler.protocols.tensors import check_datatype, check_shape, from_bytes, from_json, to_bytes
+from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
 from bert_handler.protocols.v2_grpc import STATUS, parameters
 
 try:
@@ -133,10 +133,10 @@ def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
     for index, tensor in enumerate(request.get("inputs", ())):
         field = f"inputs[{index}]"
         datatype = check_datatype(tensor.get("datatype"), field)
-        values, bare = from_json(datatype, tensor.get("data"), field)
-        shape = check_shape(tensor.get("shape"), field)
+        values, nesting = from_json(datatype, tensor.get("data"), field)
+        shape = fit_shape(check_shape(tensor.get("shape"), field), nesting, field)
         own = {"name": tensor.get("name", ""), "datatype": datatype}
-        inputs.append({**own, "shape": ([] if bare else [len(values)]) if shape is None else shape})
+        inputs.append({**own, "shape": nesting if shape is None else shape})
         blocks.append(to_bytes(datatype, values))
     return {
         "id": str(request.get("id", "")),

@@ -45,6 +45,13 @@ def never() -> bool:
     return False
 
 
+def sooner(one: float | None, other: float | None) -> float | None:
+    """The earlier of two deadlines; None where there is neither."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 def expired(deadline: float | None) -> bool:
     """Whether the caller has given up."""
     return deadline is not None and deadline <= time.monotonic()

@@ -10,7 +10,7 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, cast
 
-from bert_handler.deadlines import expired, never
+from bert_handler.deadlines import expired, never, sooner
 from bert_handler.errors import (
     ConfigError,
     DeadlineError,
@@ -116,9 +116,9 @@ class Explainer:
         return future
 
     def timed(self, request: Request) -> Request:
-        """The request with the model's default deadline where it has none of its own."""
-        timeout_s = self._predictor.config.request_timeout_s
-        return request if request.deadline else request._replace(deadline=time.monotonic() + timeout_s)
+        """The request with the setting's deadline, or its own where that is sooner."""
+        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        return request._replace(deadline=sooner(request.deadline, latest))
 
     def _answer(self, future: Future[Response]) -> None:
         with self._lock:
@@ -231,7 +231,10 @@ class Explainer:
         return Prediction({OUTPUT.name: content}, encoded.n_tokens, encoded.truncated)
 
     def _encode(self, instance: Instance, base: Mapping[str, Any]) -> EncodedExample:
-        found = self._task.encode([self._task.parse(instance, base)], offsets=True)[0]
+        example = self._task.parse(instance, base)
+        if self._task.multiplies:
+            self._task.check_size([example])
+        found = self._task.encode([example], offsets=True)[0]
         if isinstance(found, RequestError):
             raise found
         return found

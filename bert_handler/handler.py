@@ -136,7 +136,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         try:
             if headers.get("content-type", "").startswith(FORM) and not {"body", "data"} & set(row):
                 row = {}
-            return serving.decode(_body(row), headers)
+            return serving.decode(_body(row), headers, streams=self.predictor.task.needs_generation)
         except InvalidRequestError as exc:
             return Call(error=exc)
 

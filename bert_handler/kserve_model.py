@@ -30,7 +30,7 @@ from bert_handler.predictor import Predictor
 from bert_handler.protocols import Protocol
 from bert_handler.repository import Repository
 from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
-from bert_handler.schema import Reply
+from bert_handler.schema import Reply, Request
 from bert_handler.serving import Answer, Call
 
 with deferred("pandas"):
@@ -40,7 +40,9 @@ with deferred("pandas"):
 logger = logging.getLogger(__name__)
 
 LOOP_BYTES = 16 * 1024
-"""Bodies up to this size are decoded and tokenized on the event loop: a thread would cost more."""
+"""Bodies up to this size are decoded, tokenized and answered on the event loop: a thread would cost more."""
+LOOP_SEQUENCES = 128
+"""Nor may they ask for more: each takes the loop some 0.1 ms."""
 MAX_STREAMS = 64
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
@@ -53,6 +55,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     def __init__(self, name: str, predictor: Predictor) -> None:
         super().__init__(name)
         self.predictor = predictor
+        self.streams = predictor.task.needs_generation
         self._arrivals = Arrivals(predictor)
         self.ready = True
         # A reader of a stream blocks until the next piece: not in the pool that requests need.
@@ -88,25 +91,35 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         started = time.perf_counter()
         small = len(body) <= LOOP_BYTES
         if small:
-            call = serving.decode(body, headers, protocol)
+            call = serving.decode(body, headers, protocol, streams=self.streams)
         else:
-            call = await asyncio.to_thread(serving.decode, body, headers, protocol)
+            call = await asyncio.to_thread(serving.decode, body, headers, protocol, streams=self.streams)
         try:
             if call.request is None:
                 answer = Answer(call)
             elif call.kind == "explain":
                 answer = await self._explained(call)
             else:
+                small = small and self._is_small(call.request)
                 answer = await self._arrivals.answer(call, small=small)
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
             raise
-        return self._counted(answer, headers, started)
+        if small:
+            return self._counted(answer, headers, started)
+        return await asyncio.to_thread(self._counted, answer, headers, started)
 
     def _counted(self, answer: Answer, headers: Mapping[str, str], started: float) -> Reply:
         reply = serving.encode(self.predictor, answer)
         record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
         return reply
+
+    def _is_small(self, request: Request) -> bool:
+        """Whether what a small body asks for is small as well."""
+        if len(request.instances) > LOOP_SEQUENCES:
+            return False
+        size = self.predictor.size(request)
+        return size is None or (size.n_sequences <= LOOP_SEQUENCES and size.n_characters <= LOOP_BYTES)
 
     async def _explained(self, call: Call) -> Answer:
         """Answer behind the other explanations: they have a queue and a thread of their own."""
@@ -124,7 +137,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it; count it at its end."""
         started = time.perf_counter()
-        call = serving.decode(body, headers, protocol)
+        call = await asyncio.to_thread(serving.decode, body, headers, protocol)
         if call.request is None:
             return self._counted(Answer(call), headers, started)
         loop = asyncio.get_running_loop()

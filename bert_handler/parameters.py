@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -50,6 +50,9 @@ class Parameter:
             raise ValueError(f"{self.name} must be a list of strings; entry {index} is {describe(value[index])}")
         if parsed is None:
             raise ValueError(f"{self.name} must be {_NAMES[self.kind]}, not {describe(value)}")
+        for item in parsed if isinstance(parsed, list) else [parsed]:
+            if isinstance(item, str):
+                check_unicode(self.name, item)
         self._check_bounds(parsed)
         return parsed
 
@@ -87,9 +90,12 @@ def quoted(value: str) -> str:
     return repr(value) if len(value) <= MAX_QUOTED else f"({len(value)} characters)"
 
 
-def defaults(parameters: Sequence[Parameter], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every parameter where a request says nothing."""
-    return {parameter.name: overrides.get(parameter.name, parameter.default) for parameter in parameters}
+def check_unicode(name: str, text: str, error: type[Exception] = ValueError) -> None:
+    """Raise `error` where a text has half of a character, which JSON can spell and nothing can encode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise error(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
 
 
 def describe(value: Any) -> str:

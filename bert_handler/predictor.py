@@ -15,7 +15,7 @@ from bert_handler.artifact import Artifact, own_identity
 from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
 from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
-from bert_handler.deadlines import expired
+from bert_handler.deadlines import expired, sooner
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
@@ -28,7 +28,7 @@ from bert_handler.errors import (
 from bert_handler.generation import TextStream
 from bert_handler.loading import choose_device, open_model
 from bert_handler.metrics import ModelMetrics
-from bert_handler.parameters import unknown
+from bert_handler.parameters import describe, unknown
 from bert_handler.schema import (
     Failure,
     Identity,
@@ -40,6 +40,7 @@ from bert_handler.schema import (
     Row,
 )
 from bert_handler.tasks.base import EncodedExample, Example, Outcome, RowOutputs, Task
+from bert_handler.tasks.size import Size
 from bert_handler.tracing import forwarded, measure_all
 from bert_handler.warmup import warm_up
 
@@ -107,7 +108,6 @@ class Predictor:
         self.default_outputs = self._check_outputs(self.config.outputs or task.default_outputs)
         spec = task.model.tokenizer.spec
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
-        self._padding_side = task.padding_side or spec.padding_side
         self.metrics = ModelMetrics()
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
@@ -173,7 +173,7 @@ class Predictor:
 
         Raises the first refused instance's RequestError.
         """
-        return _unfailed(self.respond([Request(list(instances), parameters=parameters)])[0])
+        return _unfailed(self.respond([Request(_listed(instances), parameters=parameters)])[0])
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -190,7 +190,7 @@ class Predictor:
         """
         from bert_handler.explanations.document import Explanation
 
-        response = self.explainer.respond(Request(list(instances), parameters=parameters))
+        response = self.explainer.respond(Request(_listed(instances), parameters=parameters))
         return [Explanation(item["explanation"]) for item in _unfailed(response)]
 
     def respond(self, requests: Sequence[Request]) -> list[Response]:
@@ -206,7 +206,7 @@ class Predictor:
     ) -> list[Pending]:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
-        deadline: time.monotonic() after which nothing is computed of those that state none.
+        deadline: time.monotonic() after which nothing is computed, also of those that state a later one.
         waiters, announce: of each request's ticket; by default a thread waits for a future.
         """
         parsed = [self._parse(request) for request in requests]
@@ -216,10 +216,16 @@ class Predictor:
         pendings = []
         for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
             slots = self._bounded([next(encoded) if isinstance(item, Example) else item for item in items])
-            own = request.deadline or deadline
+            own = sooner(request.deadline, deadline)
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
         return pendings
+
+    def size(self, request: Request) -> Size | None:
+        """How much text is made of a request; None where that is no more than the client has sent."""
+        if not self.task.multiplies:
+            return None
+        return self.task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
 
     def stream(self, request: Request, deadline: float | None = None) -> TextStream:
         """Generate the answer to a request of one instance and hand its text over piece by piece.
@@ -334,6 +340,14 @@ class Predictor:
                 items.append(self.task.parse(instance, base))
             except RequestError as exc:
                 items.append(Failure(exc))
+        return self._sized(items) if self.task.multiplies else items
+
+    def _sized(self, items: list[Example | Failure]) -> list[Example | Failure]:
+        """The instances of one request, all refused where too much would be made of them."""
+        try:
+            self.task.check_size([item for item in items if isinstance(item, Example)])
+        except RequestTooLargeError as exc:
+            return [item if isinstance(item, Failure) else Failure(exc) for item in items]
         return items
 
     def _bounded(self, slots: list[Slot]) -> list[Slot]:
@@ -364,7 +378,7 @@ class Predictor:
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
         started, started_ns = time.perf_counter(), time.time_ns()
-        batch = collate(rows, self._padding, self._padding_side, self.engine.shape)
+        batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
         outputs = self.task.execute(self.engine, rows, batch, threads)
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
         forwarded(rows, started_ns)
@@ -375,6 +389,15 @@ class Predictor:
             if name not in self.outputs:
                 raise ConfigError(unknown(name, self.outputs, "output"))
         return tuple(names)
+
+
+def _listed(instances: Sequence[Instance]) -> list[Instance]:
+    if isinstance(instances, (str, bytes, Mapping)):
+        # Each of its characters or keys would be an instance.
+        raise InvalidRequestError(
+            f"instances must be a list of texts or objects, not {describe(instances)}; put a single one into a list"
+        )
+    return list(instances)
 
 
 def _unfailed(response: Response) -> list[Prediction]:

@@ -45,7 +45,12 @@ register_url_convertor("model", ModelName())
 
 
 class ServedModel(Interface):
-    """What a route needs of a model, be it in this process or behind another server."""
+    """What a route needs of a model, be it in this process or behind another server.
+
+    streams: whether it may answer with server-sent events.
+    """
+
+    streams: bool
 
     @property
     def lost(self) -> bool:
@@ -151,7 +156,7 @@ class Routes:
                 headers[EXPLAIN_HEADER] = "True"
             with Watch(asked) as watch:
                 body = await asked.body(self._max_body_bytes)
-                if explain or not wants_stream(headers):
+                if explain or not wants_stream(headers, streams=model.streams):
                     watch.received()
                     return await model.reply(body, headers, protocol)
             opened = await model.stream(body, headers, protocol)

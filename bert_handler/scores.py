@@ -35,6 +35,6 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(logits >= 0, 1 / (1 + exponents), exponents / (1 + exponents)).astype(np.float32)
 
 
-def has_nan(values: NDArray[Any]) -> bool:
-    """Whether an output has a NaN: such an instance is refused, since no label or score of it means anything."""
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+def is_finite(values: NDArray[Any]) -> bool:
+    """Whether an output has no NaN and no infinity: of an instance that has, no label or score means anything."""
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from bert_handler import jsonio, tracing
-from bert_handler.deadlines import PARAMETER, deadline_of, expired
+from bert_handler.deadlines import PARAMETER, deadline_of, expired, sooner
 from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, RequestError
 from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
@@ -26,6 +26,8 @@ LATE = "the deadline passed before the answer was computed"
 YOUNG_OBJECTS = 10_000
 """That are made before a garbage collection; Python's default is 700."""
 EVENT_STREAM = "text/event-stream"
+JSON_RANGES = ("application/json", "application/*", "*/*")
+"""What an Accept header may call JSON, the most specific first."""
 EXPLAIN_HEADER = "explain"
 """TorchServe's own mark, `True`, of a request on its route for explanations; every host here sets it."""
 
@@ -72,20 +74,20 @@ def settle() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None) -> Call:
+def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None, *, streams: bool = True) -> Call:
     """Read a body in `protocol`, else in the one that the body speaks.  A refusal is in the call.
 
-    headers have lower-case names.
+    headers have lower-case names.  streams: whether the model can answer with server-sent events.
     """
     trace = tracing.start(headers)
     with trace.measure("decode"):
-        call = _decoded(body, headers, protocol)
+        call = _decoded(body, headers, protocol, streams)
     if trace is UNTRACED:
         return call
     return call._replace(trace=trace, request=call.request and call.request._replace(trace=trace))
 
 
-def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
+def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool) -> Call:
     try:
         _check_form(body, headers)
         if protocol is None:
@@ -93,7 +95,7 @@ def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None) 
         request = _timed(protocol.decode(body, headers), headers)
         if headers.get(EXPLAIN_HEADER) == "True":
             return Call(request, protocol, kind="explain")
-        return Call(request, protocol, kind="stream" if wants_stream(headers) else "predict")
+        return Call(request, protocol, kind="stream" if wants_stream(headers, streams=streams) else "predict")
     except RequestError as exc:
         return Call(error=exc)
     except Exception:
@@ -118,9 +120,9 @@ def _timed(request: Request, headers: Mapping[str, str]) -> Request:
 
 
 def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
-    """Hand the requests of all calls to the predictor together, each with its own deadline or the default one."""
-    default = time.monotonic() + predictor.config.request_timeout_s
-    return predictor.begin([request for call in calls if (request := call.predicted) is not None], default)
+    """Hand the requests of all calls to the predictor together, each with its own deadline or the setting's."""
+    latest = time.monotonic() + predictor.config.request_timeout_s
+    return predictor.begin([request for call in calls if (request := call.predicted) is not None], latest)
 
 
 def answers(calls: Sequence[Call], pendings: Sequence[Pending]) -> list[Answer]:
@@ -180,15 +182,33 @@ def _encoded(predictor: Predictor, answer: Answer) -> Reply:
         return error_reply(InternalError())
 
 
-def wants_stream(headers: Mapping[str, str]) -> bool:
-    """Whether the client asks for server-sent events."""
-    return EVENT_STREAM in headers.get("accept", "")
+def wants_stream(headers: Mapping[str, str], *, streams: bool = True) -> bool:
+    """Whether the client is to get server-sent events.
+
+    streams: whether the model has them; where it has not, who takes JSON as well gets that.
+    """
+    accepted = headers.get("accept", "")
+    if EVENT_STREAM not in accepted:
+        return False
+    weights = dict(map(_weighed, accepted.split(",")))
+    events, whole = weights.get(EVENT_STREAM, 0), next((weights[name] for name in JSON_RANGES if name in weights), 0)
+    return events > 0 and (not whole or (streams and events >= whole))
+
+
+def _weighed(accepted: str) -> tuple[str, float]:
+    """A media type of an Accept header and its weight (RFC 9110, section 12.5.1)."""
+    name, *parameters = (part.strip().lower() for part in accepted.split(";"))
+    stated = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    try:
+        return name, float(stated)
+    except ValueError:
+        return name, 1.0
 
 
 def open_stream(predictor: Predictor, request: Request) -> TextStream:
     """Start generating the answer to a request of one instance; RequestError where it is refused."""
-    deadline = request.deadline or time.monotonic() + predictor.config.request_timeout_s
-    return predictor.stream(request, deadline)
+    latest = time.monotonic() + predictor.config.request_timeout_s
+    return predictor.stream(request, sooner(request.deadline, latest))
 
 
 def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:

@@ -119,6 +119,8 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     """A model that TorchServe runs, under the name that both servers know it by."""
 
     lost = False
+    streams = True
+    """TorchServe is asked, whose answer to one that does not is JSON."""
 
     def __init__(self, name: str, server: TorchServe) -> None:
         super().__init__(name)

@@ -8,7 +8,8 @@ from typing import Any, Union
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
-from bert_handler.parameters import Parameter, describe
+from bert_handler.parameters import Parameter, check_unicode, describe
+from bert_handler.tasks.base import EXPLANATION_FIELDS
 
 INTEGRATED_GRADIENTS = "integrated_gradients"
 INPUT_X_GRADIENT = "input_x_gradient"
@@ -33,7 +34,6 @@ PARAMETERS = (
 )
 """Beside `target` and `n_steps`, which are of more than one kind."""
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
-NAMES = frozenset({"target", "n_steps", *_BY_NAME})
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Options:
 
 def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part the explanation's keys of a document from all others: (own, others)."""
-    own = {name: value for name, value in document.items() if name in NAMES}
-    return own, {name: value for name, value in document.items() if name not in NAMES}
+    own = {name: value for name, value in document.items() if name in EXPLANATION_FIELDS}
+    return own, {name: value for name, value in document.items() if name not in EXPLANATION_FIELDS}
 
 
 def _parameter(parameter: Parameter, value: Any) -> Any:
@@ -105,4 +105,6 @@ def _targets(value: Any) -> tuple[Target, ...]:
     for target in targets:
         if isinstance(target, bool) or not isinstance(target, (str, int)):
             raise InvalidRequestError(f"target must be a name, an index, or a list of them, not {describe(target)}")
+        if isinstance(target, str):
+            check_unicode("target", target, InvalidRequestError)
     return tuple(targets)

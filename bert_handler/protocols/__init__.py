@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,9 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
 
 
 def _parsed(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:
-    start = body[:64].lstrip()[:1]
+    start = body.lstrip()[:1]
+    if body[:3] == BOM_UTF8 or start == "\ufeff":
+        return _marked(body, must_be_json=must_be_json)
     if must_be_json or start in ("{", b"{"):
         try:
             return parse_json(body)
@@ -78,3 +81,11 @@ def _parsed(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:
         except ValueError:
             return body
     return body
+
+
+def _marked(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:
+    """The body itself where a plain text begins with a byte order mark; JSON may not."""
+    rest = body.lstrip()[1:] if isinstance(body, str) else body[len(BOM_UTF8) :]
+    if _parsed(rest, must_be_json=must_be_json) is rest:
+        return body
+    raise InvalidRequestError("the body is JSON behind a byte order mark; send it without the mark")

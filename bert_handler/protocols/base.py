@@ -79,9 +79,8 @@ def failed(response: Response) -> Reply | None:
     first = response.predictions[0] if response.predictions else None
     if not isinstance(first, Failure) or any(isinstance(item, Prediction) for item in response.predictions):
         return None
-    several = len(response.predictions) > 1 and len(response.request.instances) > 1
     different = {str(item.error) for item in response.predictions if isinstance(item, Failure)}
-    prefix = "instance 0: " if several and len(different) > 1 else ""
+    prefix = "instance 0: " if len(different) > 1 else ""
     return error_reply(first.error, f"{prefix}{first.error}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, dropwhile
 from math import prod
 from typing import Any, NamedTuple, Union
 
@@ -91,37 +91,49 @@ def check_shape(value: Any, field: str) -> tuple[int, ...] | None:
     return tuple(value)
 
 
-def fit_shape(shape: tuple[int, ...] | None, count: int, field: str) -> tuple[int, ...] | None:
-    """Fill a -1 and compare the shape with the number of elements; InvalidRequestError on a lie."""
-    if shape is None:
-        return None
+def fit_shape(shape: tuple[int, ...] | None, nesting: tuple[int, ...], field: str) -> tuple[int, ...] | None:
+    """Fill a -1 and compare the shape with the data; InvalidRequestError on a lie.
+
+    nesting: sizes of the lists that the data came in.  Nested lists are the shape where it is left open, and
+    are held against it where it is not, but for lists of one around them all; a flat one may be of any shape.
+    """
+    nested = len(nesting) > 1
+    if shape is None or (nested and shape == (-1,)):
+        return nesting if nested else None
+    count = prod(nesting)
     if -1 in shape:
         known = prod(size for size in shape if size != -1)
         if known and count % known == 0:
             shape = tuple(count // known if size == -1 else size for size in shape)
     if prod(shape) != count or -1 in shape:
         raise InvalidRequestError(f"{field}.shape {list(shape)} does not fit its data of {count} elements")
+    if nested and _within_ones(shape) != _within_ones(nesting):
+        raise InvalidRequestError(f"{field}.shape {list(shape)} does not fit its data, nested as {list(nesting)}")
     return shape
 
 
-def from_json(datatype: str, data: Any, field: str) -> tuple[Elements | NDArray[Any], bool]:
-    """Flatten JSON data, nested or not; whether BYTES came as one bare string."""
+def _within_ones(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dropwhile(lambda size: size == 1, sizes))
+
+
+def from_json(datatype: str, data: Any, field: str) -> tuple[Elements | NDArray[Any], tuple[int, ...]]:
+    """Flatten JSON data; also the sizes of the lists that it came in, () of one bare string."""
     if datatype == "BYTES":
         if isinstance(data, (str, bytes)):
-            return [data], True
+            return [data], ()
         if not isinstance(data, (list, tuple)):
             raise InvalidRequestError(f"{field}.data must be a list of strings, not {describe(data)}")
-        return _flatten(data, {str, bytes}, "strings", field), False
+        return _flatten(data, {str, bytes}, "strings", field)
     if not isinstance(data, (list, tuple)):
         raise InvalidRequestError(f"{field}.data must be a list, not {describe(data)}")
     dtype = DTYPES[datatype]
-    flat = _flatten(data, _PLAIN_TYPES[dtype.kind], f"{datatype} values", field)
+    flat, nesting = _flatten(data, _PLAIN_TYPES[dtype.kind], f"{datatype} values", field)
     if dtype.kind in "iu" and flat:
         bounds: Any = np.iinfo(dtype.name)
         if min(flat) < bounds.min or max(flat) > bounds.max:
             raise InvalidRequestError(f"{field}.data has a value that is no {datatype}")
     with np.errstate(over="ignore"):
-        return np.array(flat, dtype=dtype), False
+        return np.array(flat, dtype=dtype), nesting
 
 
 def from_bytes(datatype: str, raw: bytes, field: str) -> Elements | NDArray[Any]:
@@ -156,17 +168,19 @@ def _split(raw: bytes, field: str) -> Elements:
     return elements
 
 
-def _flatten(data: Sequence[Any], wanted: set[type], what: str, field: str) -> list[Any]:
-    """The leaves of lists of like depth and length.
+def _flatten(data: Sequence[Any], wanted: set[type], what: str, field: str) -> tuple[list[Any], tuple[int, ...]]:
+    """The leaves of lists of like depth and length, and the lengths.
 
     Never through NumPy's own guess: one long string among numbers would make it allocate for all.
     """
     level: list[Sequence[Any]] = [data]
+    nesting: tuple[int, ...] = ()
     for _ in range(MAX_DIMENSIONS):
         items = list(chain.from_iterable(level))
+        nesting = (*nesting, len(level[0]))
         found = set(map(type, items))
         if found <= wanted:
-            return items
+            return items, nesting
         if not found & {list, tuple}:
             other = next(item for item in items if type(item) not in wanted)
             raise InvalidRequestError(f"{field}.data must hold {what}, not {describe(other)}")

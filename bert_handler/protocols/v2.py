@@ -12,7 +12,7 @@ import numpy as np
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError, RequestError
-from bert_handler.parameters import describe, quoted, unknown
+from bert_handler.parameters import check_unicode, describe, quoted, unknown
 from bert_handler.protocols.base import (
     Body,
     Protocol,
@@ -44,6 +44,8 @@ TOKEN_INPUTS = {
     "token_type_ids": "token_type_ids",
 }
 KEYS = ("id", "inputs", "outputs", "parameters")
+MAX_OUTPUTS = 64
+"""Of one request: more than any task has."""
 COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
 """Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
 
@@ -243,12 +245,13 @@ def _tensor(document: Mapping[str, Any], raw: bytes | None, field: str) -> Tenso
     if raw is None:
         if "data" not in document:
             raise InvalidRequestError(f"{field}.data is missing")
-        data, bare = from_json(datatype, document["data"], field)
+        data, nesting = from_json(datatype, document["data"], field)
     elif "data" in document:
         raise InvalidRequestError(f"{field} has both data and binary_data_size")
     else:
-        data, bare = from_bytes(datatype, raw, field), False
-    return Tensor(name, datatype, fit_shape(shape, len(data), field), data, bare)
+        data = from_bytes(datatype, raw, field)
+        nesting = (len(data),)
+    return Tensor(name, datatype, fit_shape(shape, nesting, field), data, bare=not nesting)
 
 
 def _block(binary: bytes | None, start: int, size: Any, field: str) -> bytes:
@@ -266,26 +269,32 @@ def _requested(outputs: Any) -> tuple[tuple[str, ...] | None, dict[str, bool]]:
         return None, {}
     if not isinstance(outputs, list):
         raise InvalidRequestError(f"outputs must be a list of objects with a name, not {describe(outputs)}")
-    names, binary = [], {}
+    if len(outputs) > MAX_OUTPUTS:
+        raise InvalidRequestError(f"outputs has {len(outputs)} entries; at most {MAX_OUTPUTS} are taken")
+    wanted: dict[str, bool | None] = {}
     for index, item in enumerate(outputs):
-        field = f"outputs[{index}]"
-        if not isinstance(item, dict):
-            raise InvalidRequestError(f"{field} must be an object with a name, not {describe(item)}")
-        name = item.get("name")
-        if not isinstance(name, str) or not name:
-            raise InvalidRequestError(f"{field}.name must be a non-empty string")
-        if name in names:
-            raise InvalidRequestError(f"{field}.name: {quoted(name)} is asked for twice")
-        for key in item:
-            if key not in ("name", "parameters"):
-                raise InvalidRequestError(f"{field}: {unknown(key, ('name', 'parameters'), 'key')}")
-        own = object_of(item.get("parameters"), f"{field}.parameters")
-        for key, value in own.items():
-            if key != "binary_data":
-                raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
-            binary[name] = _flag(value, f"{field}.parameters.binary_data")
-        names.append(name)
-    return tuple(names), binary
+        name, binary = _requested_output(item, f"outputs[{index}]")
+        if name in wanted:
+            raise InvalidRequestError(f"outputs[{index}].name: {quoted(name)} is asked for twice")
+        wanted[name] = binary
+    return tuple(wanted), {name: binary for name, binary in wanted.items() if binary is not None}
+
+
+def _requested_output(item: Any, field: str) -> tuple[str, bool | None]:
+    """Its name, and whether it is wanted as raw bytes, None where that is not said."""
+    if not isinstance(item, dict):
+        raise InvalidRequestError(f"{field} must be an object with a name, not {describe(item)}")
+    name = item.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequestError(f"{field}.name must be a non-empty string")
+    for key in item:
+        if key not in ("name", "parameters"):
+            raise InvalidRequestError(f"{field}: {unknown(key, ('name', 'parameters'), 'key')}")
+    own = object_of(item.get("parameters"), f"{field}.parameters")
+    for key in own:
+        if key != "binary_data":
+            raise InvalidRequestError(f"{field}.parameters: {unknown(key, ['binary_data'], 'parameter')}")
+    return name, _flag(own["binary_data"], f"{field}.parameters.binary_data") if own else None
 
 
 def _flag(value: Any, field: str) -> bool:
@@ -297,6 +306,8 @@ def _flag(value: Any, field: str) -> bool:
 def _id(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise InvalidRequestError(f"id must be a string, not {describe(value)}")
+    if value is not None:
+        check_unicode("id", value, InvalidRequestError)
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,10 @@ from bert_handler.decisions import Decision
 from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
 from bert_handler.generation import TextStream
 from bert_handler.labels import Labels
-from bert_handler.parameters import Parameter, describe, unknown
+from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
-from bert_handler.scores import has_nan
+from bert_handler.scores import is_finite
+from bert_handler.tasks.size import Size, check_sizes
 from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ RowOutputs = Mapping[str, "NDArray[Any]"]
 Outcome = Union[RowOutputs, RequestError]
 
 NOT_A_NUMBER = "the model's output for this instance is not a number (NaN)"
+NOT_FINITE = "the model's output for this instance is not a finite number (infinity)"
 
 TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
@@ -110,6 +112,10 @@ class Task(ABC):
     """Whether the model's outputs are named by index_to_name.json."""
     needs_offsets: ClassVar[bool] = False
     accepts_tokens: ClassVar[bool] = True
+    shares_text: ClassVar[bool] = False
+    """Whether an instance is pairs that have a text in common."""
+    multiplies: ClassVar[bool] = False
+    """Whether far more text may be made of an instance than it has, which `size` tells."""
     segments: ClassVar[tuple[str, ...]] = ("text", "text_pair")
     """What the first and the second text of a sequence are called in explanations."""
     has_decision: ClassVar[bool] = True
@@ -120,8 +126,8 @@ class Task(ABC):
     """Whether rows are answered by `engine.generate` instead of one forward."""
     default_outputs: ClassVar[tuple[str, ...]] = ("predict",)
     """What is sent where neither the settings nor the request choose."""
-    padding_side: str | None = "right"
-    """Where padding goes; None: as the tokenizer was saved.
+    padding_side: str = "right"
+    """Where padding goes, whatever the tokenizer says.
 
     At the left it moves the positions of a batch's shorter rows: right for nothing but causal generation.
     """
@@ -151,13 +157,13 @@ class Task(ABC):
     def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[Outcome]:
         """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows.
 
-        A row of which an output is not a number is refused alone.
+        A row of which an output is not a finite number is refused alone.
         """
         outputs = engine.forward(batch, threads)
         shares = [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
-        if any(map(has_nan, outputs.values())):
-            return [UnservableError(NOT_A_NUMBER) if any(map(has_nan, share.values())) else share for share in shares]
-        return shares
+        if all(map(is_finite, outputs.values())):
+            return shares
+        return [share if all(map(is_finite, share.values())) else _not_finite(share) for share in shares]
 
     def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
         """Have the text of one instance put into `stream` as it is generated."""
@@ -182,6 +188,10 @@ class Task(ABC):
         text, pair = example.fields["text"], example.fields.get("text_pair")
         # An empty second text is none, as AutoTokenizer has it.
         return [(text, pair) if pair else text]
+
+    def size(self, example: Example) -> Size:
+        """How much text is made of an instance, told without making it; asked where it `multiplies`."""
+        raise NotImplementedError
 
     def truncation(self, example: Example) -> Truncation:
         """What is done with this instance when it is too long."""
@@ -249,6 +259,11 @@ class Task(ABC):
         """Check the value of one field; a string in most tasks."""
         self._check_text(name, value)
 
+    def check_size(self, examples: Sequence[Example]) -> Size:
+        """The size of a request's instances; RequestTooLargeError where no limit would let them through."""
+        n_special = self.model.tokenizer.backend.num_special_tokens_to_add(is_pair=True)
+        return check_sizes(map(self.size, examples), n_special, self.model.config.max_request_tokens)
+
     def encode(self, examples: Sequence[Example], *, offsets: bool = False) -> list[EncodedExample | RequestError]:
         """Tokenize all instances with one tokenizer call; an error takes the place of a refused one.
 
@@ -262,8 +277,15 @@ class Task(ABC):
             spans.append((len(texts), len(texts) + len(own)))
             texts += own
             rules += [self.truncation(example)] * len(own)
-        encoded = self.model.tokenizer.encode(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
+        encoded = self._tokenized(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
         return [self._assemble(example, encoded[start:end]) for example, (start, end) in zip(examples, spans)]
+
+    def _tokenized(
+        self, texts: Sequence[Text], rules: Sequence[Truncation], *, offsets: bool
+    ) -> list[Encoded | RequestTooLargeError]:
+        if self.shares_text and not offsets:
+            return self.model.tokenizer.encode_pairs(cast("Sequence[tuple[str, str]]", texts), rules)
+        return self.model.tokenizer.encode(texts, rules, offsets=offsets)
 
     def _assemble(
         self, example: Example, encoded: Sequence[Encoded | RequestTooLargeError]
@@ -277,6 +299,8 @@ class Task(ABC):
                     return item
                 self._check_size(item.n_tokens)
                 sequences.append(item)
+            if len(sequences) > 1:
+                self._check_rows(sum(len(sequence.windows) for sequence in sequences))
             rows = [row for sequence in sequences for row in self.rows(example, sequence)]
             self._check_rows(len(rows))
         except RequestError as exc:
@@ -284,13 +308,14 @@ class Task(ABC):
         return EncodedExample(example, sequences, rows)
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
-        """The engine rows of one sequence, one a window."""
+        """The engine rows of one sequence, one a window; InvalidRequestError where it has no token at all."""
+        if not sequence.n_tokens:
+            raise InvalidRequestError(f"{self.fields[0]} is empty: this model makes no token of it")
         return [Row(sequence.inputs(i), len(kept)) for i, kept in enumerate(sequence.windows)]
 
     def unpadded(self, values: NDArray[Any], n_tokens: int) -> NDArray[Any]:
         """Cut an output that has one entry a token to the row's own `n_tokens` tokens."""
-        side = self.padding_side or self.model.tokenizer.spec.padding_side
-        return values[:n_tokens] if side == "right" else values[len(values) - n_tokens :]
+        return values[:n_tokens] if self.padding_side == "right" else values[len(values) - n_tokens :]
 
     def predict(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Prediction:
         """The prediction for one instance from its rows' outputs."""
@@ -313,13 +338,15 @@ class Task(ABC):
         limit = self.model.config.max_input_chars
         if len(value) > limit:
             raise RequestTooLargeError(f"{name} has {len(value)} characters; max_input_chars is {limit}")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as exc:
-            raise InvalidRequestError(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
+        check_unicode(name, value, InvalidRequestError)
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
+
+
+def _not_finite(share: RowOutputs) -> UnservableError:
+    nan = any(values.dtype.kind == "f" and np.isnan(values).any() for values in share.values())
+    return UnservableError(NOT_A_NUMBER if nan else NOT_FINITE)
 
 
 def deciding_windows(sequence: Encoded) -> IntArray:

@@ -20,6 +20,7 @@ from bert_handler.tasks.base import (
     Task,
     deciding_windows,
 )
+from bert_handler.tasks.size import CHARACTERS_A_TOKEN, Size
 from bert_handler.tokenization import Encoded
 
 Ranking = list[tuple[int, float]]
@@ -38,6 +39,7 @@ class FillMask(Task):
 
     name = "fill_mask"
     model_class = "AutoModelForMaskedLM"
+    multiplies = True
     architectures = ("ForMaskedLM",)
     has_decision = False
     parameters: ClassVar[tuple[Parameter, ...]] = (
@@ -66,6 +68,17 @@ class FillMask(Task):
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
         return (OutputSpec("predict", "BYTES"),)
+
+    def size(self, example: Example) -> Size:
+        """The answer has the whole text for each candidate of each mask."""
+        if example.tokens is None:
+            text = example.fields["text"]
+            n_sequences, length = text.count(self._mask_token), len(text)
+        else:
+            ids = example.tokens.inputs["input_ids"]
+            n_sequences, length = int((ids == self._mask_id).sum()), CHARACTERS_A_TOKEN * len(ids)
+        n_sequences *= example.parameters["top_k"]
+        return Size(n_sequences, n_sequences * length)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         n_tokens = output.logits.shape[-1]

@@ -91,7 +91,6 @@ class TextEmbedding(Task):
     architectures = ("Model",)
     optional_weights = ("pooler.",)
     default_outputs = ("embedding",)
-    padding_side = "right"
     targets_are_texts = True
     parameters = (
         Parameter("pooling", str, None, "default: the model's own, else mean", choices=POOLINGS),

@@ -16,6 +16,7 @@ from bert_handler.parameters import Parameter, describe
 from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
 from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tasks.size import Size
 from bert_handler.tokenization import Text
 
 MAX_DOCUMENTS = 1024
@@ -32,6 +33,8 @@ class TextRanking(Task):
     model_class = "AutoModelForSequenceClassification"
     has_labels = True
     accepts_tokens = False
+    shares_text = True
+    multiplies = True
     fields = ("query", "documents")
     segments = ("query", "document")
     sample = MappingProxyType({"query": "What jumps?", "documents": ["A fox jumps.", "A dog sleeps."]})
@@ -74,6 +77,10 @@ class TextRanking(Task):
 
     def texts(self, example: Example) -> list[Text]:
         return [(example.fields["query"], document) for document in example.fields["documents"]]
+
+    def size(self, example: Example) -> Size:
+        query, documents = example.fields["query"], example.fields["documents"]
+        return Size(len(documents), len(documents) * len(query) + sum(map(len, documents)))
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"logits": output.logits.float()}

@@ -29,6 +29,7 @@ from bert_handler.tasks.base import (
     Task,
     mean_over_windows,
 )
+from bert_handler.tasks.size import Size
 from bert_handler.tokenization import Text, Truncation
 
 MAX_LABELS = 256
@@ -44,6 +45,8 @@ class ZeroShotClassification(Task):
     model_class = "AutoModelForSequenceClassification"
     has_labels = True
     accepts_tokens = False
+    shares_text = True
+    multiplies = True
     segments = ("text", "hypothesis")
     sample = MappingProxyType({"text": "A quick brown fox.", "candidate_labels": ["animals", "music"]})
     parameters = (
@@ -93,6 +96,12 @@ class ZeroShotClassification(Task):
         return [
             (example.fields["text"], template.replace("{}", label)) for label in example.parameters["candidate_labels"]
         ]
+
+    def size(self, example: Example) -> Size:
+        labels, template = example.parameters["candidate_labels"], example.parameters["hypothesis_template"]
+        n_marks = template.count("{}")
+        rest = len(example.fields["text"]) + len(template) - n_marks * len("{}")
+        return Size(len(labels), len(labels) * rest + n_marks * sum(map(len, labels)))
 
     def truncation(self, example: Example) -> Truncation:
         parameters = example.parameters

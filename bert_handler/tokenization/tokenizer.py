@@ -8,6 +8,8 @@ without that file is converted when it is loaded, with transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Union
 
@@ -18,6 +20,7 @@ from bert_handler.errors import InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import IntArray, Tokens
 from bert_handler.tokenization.conversion import convert
 from bert_handler.tokenization.spec import TOKENIZER_SPEC, TokenizerSpec
+from bert_handler.tokenization.template import SPECIAL, Template, packed
 from bert_handler.tokenization.truncation import Truncation, strided_windows, truncated_window
 from bert_handler.tokenization.word_cache import WordCache
 
@@ -105,6 +108,40 @@ class TextTokenizer:
         encodings = iter(call(left, add_special_tokens=True) if left else ())
         return [self._window(next(encodings), rule) if item is None else item for item, rule in zip(known, truncations)]
 
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], truncations: Sequence[Truncation]
+    ) -> list[Encoded | RequestTooLargeError]:
+        """As `encode` has them, but a text that several pairs share is tokenized once."""
+        template = self._pair_template
+        if template is None:
+            return self.encode(pairs, truncations)
+        ids = self._ids(list(dict.fromkeys(chain.from_iterable(pairs))))
+        return [
+            self._pair(template, [ids[first], ids[second]], rule) for (first, second), rule in zip(pairs, truncations)
+        ]
+
+    @cached_property
+    def _pair_template(self) -> Template | None:
+        """None for a tokenizer that makes of pairs what cannot be told from their texts alone."""
+        template = Template.of(self.backend.encode("a", "b"))
+        return template if sorted(text for text in template.texts if text != SPECIAL) == [0, 1] else None
+
+    def _ids(self, texts: Sequence[str]) -> dict[str, bytes]:
+        known = [None] * len(texts) if self._words is None else self._words.ids(texts)
+        left = [text for text, ids in zip(texts, known) if ids is None]
+        encodings = iter(self._encode_fast(left, add_special_tokens=False) if left else ())
+        return {text: packed(next(encodings).ids) if ids is None else ids for text, ids in zip(texts, known)}
+
+    def _pair(self, template: Template, texts: Sequence[bytes], rule: Truncation) -> Encoded | RequestTooLargeError:
+        whole = self._whole(*template.fill(texts))
+        if rule.fits(whole.n_tokens):
+            return whole
+        found = self._cut(whole, template.sequence_ids(texts), rule)
+        if not isinstance(found, Encoded) or not found.truncated:
+            return found
+        # What was cut would be kept once a pair.
+        return found._replace(full=found.inputs(0), windows=[_places(len(found.windows[0]))])
+
     def _known(self, texts: Sequence[Text], truncations: Sequence[Truncation]) -> list[Encoded | None]:
         """Texts of known words that need not be cut; None for the others."""
         if self._words is None:
@@ -173,13 +210,16 @@ class TextTokenizer:
         whole = self._whole(encoding.ids, encoding.type_ids, encoding)
         if rule.fits(whole.n_tokens):
             return whole
+        return self._cut(whole, np.array([SPECIAL if item is None else item for item in encoding.sequence_ids]), rule)
+
+    def _cut(self, whole: Encoded, sequence_ids: IntArray, rule: Truncation) -> Encoded | RequestTooLargeError:
+        """Cut or window a text that does not fit.  sequence_ids: of each token its text, SPECIAL for none."""
         assert rule.max_length is not None
         if rule.mode == "error":
             return RequestTooLargeError(
                 f"the text has {whole.n_tokens} tokens; this model takes at most {rule.max_length} "
                 "(set the parameter truncation to have it cut)"
             )
-        sequence_ids = np.array([-1 if item is None else item for item in encoding.sequence_ids])
         try:
             if rule.mode == "stride":
                 text = 0 if rule.first_only else None

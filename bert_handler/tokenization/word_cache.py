@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby, islice
+from itertools import islice
 from string import punctuation
-from typing import Any, NamedTuple
 
-import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from bert_handler.schema import IntArray
+from bert_handler.tokenization.template import Template, TokenIds, packed
 
 MAX_WORDS = 32768
 """Beyond these all are forgotten: about 8 MB."""
@@ -33,24 +31,6 @@ _WESTERN = re.compile(f"[\x00-\x7f{_LETTERS}\u2010-\u2027]*")
 """ASCII, the letters of Latin-1, dashes and curly quotes: none of these changes by what stands beside it."""
 
 
-class Known(NamedTuple):
-    """One text, or pair of texts, with its special tokens: int64 vectors.  type_ids: None where all are 0."""
-
-    ids: IntArray
-    type_ids: IntArray | None
-
-
-class _Template(NamedTuple):
-    """Where special tokens stand around a text, or two.
-
-    parts: runs of (text, ids): the tokens of one text, or special tokens where that is None.
-    type_ids: of each run; None where all are 0.
-    """
-
-    parts: list[tuple[int | None, bytes]]
-    type_ids: list[int] | None
-
-
 class WordCache:
     """The words of Western European texts; others are left to the tokenizer.
 
@@ -61,7 +41,7 @@ class WordCache:
         self._tokenizer = tokenizer
         self._marks = marks
         self._lowercase: bool = tokenizer.normalizer.lowercase
-        self._templates = [_template(tokenizer.encode("a")), _template(tokenizer.encode("a", "b"))]
+        self._templates = [Template.of(tokenizer.encode("a")), Template.of(tokenizer.encode("a", "b"))]
         self._ids: dict[str, bytes] = {}
 
     @classmethod
@@ -80,9 +60,17 @@ class WordCache:
         marks = [set(content).intersection(punctuation) for content in added]
         return cls(tokenizer, set().union(*marks)) if all(marks) else None
 
-    def encode(self, texts: Sequence[str | tuple[str, str]]) -> list[Known | None]:
+    def encode(self, texts: Sequence[str | tuple[str, str]]) -> list[TokenIds | None]:
         """What is known of each text or pair; None for what the tokenizer has to read itself."""
-        split = [self._split(text) for text in texts]
+        found = self._looked_up([self._split(text) for text in texts])
+        return [None if parts is None else self._templates[len(parts) - 1].fill(parts) for parts in found]
+
+    def ids(self, texts: Sequence[str]) -> list[bytes | None]:
+        """The same of texts without special tokens: int64 as bytes."""
+        found = self._looked_up([self._split(text) for text in texts])
+        return [None if parts is None else parts[0] for parts in found]
+
+    def _looked_up(self, split: Sequence[list[list[str]]]) -> list[list[bytes] | None]:
         found = [self._found(words) for words in split]
         left = [words for words, item in zip(split, found) if words and item is None]
         if left:
@@ -103,19 +91,13 @@ class WordCache:
             return []
         return [_WORD.findall(text.lower() if self._lowercase else text)]
 
-    def _found(self, words: Sequence[Sequence[str]]) -> Known | None:
+    def _found(self, words: Sequence[Sequence[str]]) -> list[bytes] | None:
         if not words:
             return None
         try:
-            texts = [b"".join(map(self._ids.__getitem__, part)) for part in words]
+            return [b"".join(map(self._ids.__getitem__, part)) for part in words]
         except KeyError:
             return None
-        template = self._templates[len(words) - 1]
-        runs = [special if text is None else texts[text] for text, special in template.parts]
-        ids = np.frombuffer(b"".join(runs), dtype=np.int64)
-        if template.type_ids is None:
-            return Known(ids, None)
-        return Known(ids, np.repeat(template.type_ids, [len(run) // ids.itemsize for run in runs]))
 
     def _learn(self, words: Iterable[str], at_most: int) -> None:
         unknown = (word for word in words if word not in self._ids and self._stands_alone(word))
@@ -125,21 +107,7 @@ class WordCache:
         if len(self._ids) + len(new) > MAX_WORDS:
             self._ids.clear()
         encodings = self._tokenizer.encode_batch(new, add_special_tokens=False)
-        self._ids.update((word, _packed(encoding.ids)) for word, encoding in zip(new, encodings))
+        self._ids.update((word, packed(encoding.ids)) for word, encoding in zip(new, encodings))
 
     def _stands_alone(self, word: str) -> bool:
         return len(word) <= MAX_CHARACTERS and word.isprintable() and word not in self._marks
-
-
-def _template(encoding: Any) -> _Template:
-    """The template by which one word, or two, were encoded."""
-    tokens = zip(encoding.sequence_ids, encoding.type_ids, encoding.ids)
-    runs = groupby(tokens, key=lambda token: token[:2])
-    found = [(text, type_id, _packed([token[2] for token in run])) for (text, type_id), run in runs]
-    type_ids = [type_id for _, type_id, _ in found]
-    return _Template([(text, ids) for text, _, ids in found], type_ids if any(type_ids) else None)
-
-
-def _packed(ids: Sequence[int]) -> bytes:
-    """Ids as the bytes of an int64 vector: those of a text's words are joined in one step."""
-    return np.array(ids, dtype=np.int64).tobytes()

@@ -232,6 +232,13 @@ V2_DOCUMENTS = [
         "outputs[1].name: 'predict' is asked for twice",
     ),
     (
+        '{"inputs":[{"name":"t","shape":[1],"datatype":"BYTES","data":["a"]}],"outputs":['
+        + ",".join(['{"name":"predict"}'] * 65)
+        + "]}",
+        400,
+        "outputs has 65 entries; at most 64 are taken",
+    ),
+    (
         '{"inputs":[{"name":"t","shape":[1],"datatype":"BYTES","data":["a"]}],"outputs":[{"name":"predict","datatype":"BYTES"}]}',
         400,
         "outputs[0]: unknown key 'datatype'; known: name, parameters",
@@ -877,6 +884,11 @@ V2_TOKENS = [
         '{"inputs":[{"name":"input_ids","shape":[1,3],"datatype":"INT64","data":[2,3,4,5]}]}',
         400,
         "inputs[0].shape [1, 3] does not fit its data of 4 elements",
+    ),
+    (
+        '{"inputs":[{"name":"input_ids","shape":[3,2],"datatype":"INT64","data":[[2,3,4],[2,5,4]]}]}',
+        400,
+        "inputs[0].shape [3, 2] does not fit its data, nested as [2, 3]",
     ),
     (
         '{"inputs":[{"name":"input_ids","shape":[1,3],"datatype":"INT64","data":[[2,3,4],[2,3]]}]}',
@@ -1615,6 +1627,15 @@ RAW = [
     (b"\xed\xa0\x80", "text/plain", 400, "the body is not UTF-8 (byte 0)"),
     (b"{", "", 400, "the body is not JSON: line 1, column 2"),
     (b'{"text":', "", 400, "the body is not JSON: line 1, column 9"),
+    (b"\n" * 100 + b'{"text":', "", 400, "the body is not JSON: line 101, column 9"),
+    (b'\xef\xbb\xbf{"text":"a"}', "", 400, "the body is JSON behind a byte order mark; send it without the mark"),
+    (b'\xef\xbb\xbf ["a"]', "", 400, "the body is JSON behind a byte order mark; send it without the mark"),
+    (
+        b'\xef\xbb\xbf{"text":"a"}',
+        "application/json",
+        400,
+        "the body is JSON behind a byte order mark; send it without the mark",
+    ),
     (b'{"text":5}', "", 400, "text must be a string, not an integer"),
     (b'{"text":null}', "", 400, "text must be a string, not null"),
     (b'{"txt":"a"}', "", 400, "unknown key 'txt'; did you mean 'text'?"),

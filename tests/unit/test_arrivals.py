@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -87,10 +88,12 @@ async def test_a_caller_that_goes_takes_its_rows_along(predictor, gate, calls_of
     assert predictor.metrics.instances == before + 2
 
 
-async def test_the_default_deadline_holds_while_the_engine_is_stuck(zoo, load, monkeypatch):
+@pytest.mark.parametrize("stated_s", [None, 60])
+async def test_the_settings_deadline_holds_while_the_engine_is_stuck(zoo, load, monkeypatch, stated_s):
     predictor, gate = load(zoo("bert", "sequence_classification"), request_timeout_s=0.05), threading.Event()
     monkeypatch.setattr(predictor.scheduler, "_run", lambda rows, threads: gate.wait(10) and [])
-    answer = await Arrivals(predictor).answer(Call(Request(["a fox"])), small=True)
+    own = None if stated_s is None else time.monotonic() + stated_s
+    answer = await Arrivals(predictor).answer(Call(Request(["a fox"], deadline=own)), small=True)
     gate.set()
     assert isinstance(answer.call.error, DeadlineError)
 

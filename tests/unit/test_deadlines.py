@@ -189,12 +189,25 @@ def test_tokens_of_a_request_are_limited(zoo, load):
     assert json.loads(reply.body)["error"].endswith("tokens; max_request_tokens is 30")
 
 
-def test_the_default_deadline_is_a_setting(zoo, load):
+@pytest.mark.parametrize(
+    ("stated_ms", "left_s"), [(None, 7), (3000, 3), (86_400_000, 7)], ids=["none", "sooner", "later"]
+)
+def test_the_setting_bounds_what_a_request_may_take(zoo, load, stated_ms, left_s):
+    headers = {} if stated_ms is None else {"x-request-timeout-ms": str(stated_ms)}
     predictor = load(zoo("bert", "sequence_classification"), request_timeout_s=7)
-    call = serving.decode(b"a text", {})
+    call = serving.decode(b"a text", headers)
     (pending,) = serving.begin(predictor, [call])
     pending.wait()
-    assert remaining_s(pending.deadline) == pytest.approx(7, abs=1)
+    assert remaining_s(pending.deadline) == pytest.approx(left_s, abs=1)
+    assert remaining_s(predictor.explainer.timed(call.request).deadline) == pytest.approx(left_s, abs=1)
+
+
+def test_the_setting_bounds_what_a_stream_may_take(zoo, load, monkeypatch):
+    predictor, seen = load(zoo("gpt2", "generation"), request_timeout_s=7), []
+    monkeypatch.setattr(predictor, "stream", lambda request, deadline: seen.append(remaining_s(deadline)))
+    for stated in (None, time.monotonic() + 3, time.monotonic() + 60):
+        serving.open_stream(predictor, Request(["the dog"], deadline=stated))
+    assert seen == [pytest.approx(left_s, abs=1) for left_s in (7, 3, 7)]
 
 
 @pytest.mark.parametrize(("left_s", "refused"), [(-0.001, True), (60, False), (None, False)])

@@ -105,12 +105,13 @@ def test_wrong_types_fail_alone_in_v1(predictor, place, poison):
 
 
 class Faulty(Engine):
-    """The real engine behind a fault: what `fault(rows)` raises, or a NaN in the row that holds a token."""
+    """The real engine behind a fault: what `fault(rows)` raises, or a value in the row that holds a token."""
 
     name = "faulty"
 
-    def __init__(self, inner, max_rows=None, guilty=None, nan=None):
-        self.inner, self.max_rows, self.guilty, self.nan = inner, max_rows, guilty, nan
+    def __init__(self, inner, max_rows=None, guilty=None, marked=None, value=np.nan):
+        self.inner, self.max_rows, self.guilty = inner, max_rows, guilty
+        self.marked, self.value = marked, value
         self.batches = []
 
     @classmethod
@@ -125,8 +126,8 @@ class Faulty(Engine):
         if self.guilty is not None and (ids == self.guilty).any():
             raise RuntimeError("an illegal instruction was met")
         outputs = {name: value.copy() for name, value in self.inner.forward(batch, threads).items()}
-        if self.nan is not None:
-            outputs["logits"][(ids == self.nan).any(axis=1)] = np.nan
+        if self.marked is not None:
+            outputs["logits"][(ids == self.marked).any(axis=1), 0] = self.value
         return outputs
 
 
@@ -152,17 +153,23 @@ def marked(predictor, word):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_row_of_nan_is_refused_and_leaves_its_neighbours_bits(predictor, faulty, place):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "the model's output for this instance is not a number (NaN)"),
+        (np.inf, "the model's output for this instance is not a finite number (infinity)"),
+        (-np.inf, "the model's output for this instance is not a finite number (infinity)"),
+    ],
+    ids=str,
+)
+def test_a_row_of_no_finite_number_is_refused_and_leaves_its_neighbours_bits(predictor, faulty, place, value, message):
     texts = [*TEXTS[:place], "paris paris", *TEXTS[place:]]
     healthy = ask(predictor, texts)
-    model, _ = faulty(nan=marked(predictor, "paris"))
+    model, _ = faulty(marked=marked(predictor, "paris"), value=value)
     predictions = ask(model, texts)
     failed = predictions.pop(place)
     healthy.pop(place)
-    assert (failed.error.status, str(failed.error)) == (
-        422,
-        "the model's output for this instance is not a number (NaN)",
-    )
+    assert (failed.error.status, str(failed.error)) == (422, message)
     assert bits(predictions) == bits(healthy)
 
 

@@ -113,3 +113,19 @@ def test_what_a_route_refuses_is_logged_with_its_request_id(caplog):
     assert client.get("/v2/models/bert/ready").status_code == 404
     (line,) = caplog.messages
     assert line.startswith("/v2/models/{name}/infer request_id='r-17' status=404 ")
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "content"),
+    [
+        ("application/json, text/event-stream", 200, {"predictions"}),
+        ("text/event-stream;q=0, */*", 200, {"predictions"}),
+        ("text/event-stream", 422, {"error"}),
+    ],
+)
+def test_who_takes_json_gets_it_from_a_model_without_events(zoo, load, accept, status, content):
+    kserve_model = pytest.importorskip("bert_handler.kserve_model")
+    models = {"bert": kserve_model.LocalModel("bert", load(zoo("bert", "sequence_classification")))}
+    client = TestClient(Application(Routes(lambda: models).routes()))
+    response = client.post("/v1/models/bert:predict", content=b'{"instances": ["a"]}', headers={"accept": accept})
+    assert (response.status_code, set(response.json())) == (status, content)

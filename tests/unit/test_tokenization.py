@@ -7,9 +7,11 @@ import unicodedata
 
 import numpy as np
 import pytest
+import tokenizers
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import models
 
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import Tokens
@@ -17,7 +19,7 @@ from bert_handler.tokenization import Encoded, TextTokenizer
 from bert_handler.tokenization.conversion import convert
 from bert_handler.tokenization.spec import TokenizerSpec
 from bert_handler.tokenization.truncation import MAX_WINDOWS, Truncation, strided_windows, truncated_window
-from tests.zoo import CORPUS, ENCODERS
+from tests.zoo import CORPUS, ENCODERS, GENERATORS
 
 SCRIPTS = st.sampled_from(
     [
@@ -50,7 +52,7 @@ def tokenizer_of(zoo):
 
     def get(architecture):
         if architecture not in made:
-            directory = zoo(architecture, "embedding")
+            directory = zoo(architecture, "generation" if architecture in GENERATORS else "embedding")
             model_config = json.loads((directory / "config.json").read_text())
             made[architecture] = (
                 TextTokenizer(*convert(directory, model_config, None)),
@@ -184,6 +186,69 @@ def test_one_call_gives_what_single_calls_give(architecture, tokenizer_of):
     fast = mine.encode(texts, rules)
     for text, one in zip(texts, fast):
         assert ids(one) == ids(encode(mine, text, max_length=20))
+
+
+SHARED = [
+    ("a", "b"),
+    ("a", ""),
+    ("", ""),
+    *((text, CORPUS[0]) for text in CORPUS[::4]),
+    *((" ".join(CORPUS[:2]), text) for text in ["", " ", "東京 😀", "[MASK] </s>", *CORPUS[1::4]]),
+]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"mode": "truncate", "max_length": None},
+        {"mode": "truncate", "max_length": 20},
+        {"mode": "truncate", "max_length": 20, "side": "left"},
+        {"mode": "truncate", "max_length": 20, "first_only": True},
+        {"mode": "stride", "max_length": 30, "stride": 4},
+        {"mode": "stride", "max_length": 30, "stride": 4, "first_only": True},
+        {"mode": "error", "max_length": 20},
+    ],
+    ids=lambda rule: " ".join(map(str, rule.values())),
+)
+@pytest.mark.parametrize("architecture", [*ENCODERS, *GENERATORS])
+def test_pairs_that_share_a_text_are_what_each_is_alone(architecture, rule, tokenizer_of):
+    mine, _ = tokenizer_of(architecture)
+    rules = [Truncation(**rule)] * len(SHARED)
+    for found, alone in zip(mine.encode_pairs(SHARED, rules), mine.encode(SHARED, rules, offsets=True)):
+        if isinstance(alone, RequestTooLargeError):
+            assert str(found) == str(alone)
+            continue
+        assert (found.n_tokens, found.truncated, len(found.windows)) == (
+            alone.n_tokens,
+            alone.truncated,
+            len(alone.windows),
+        )
+        for window in range(len(alone.windows)):
+            expected = {name: values.tolist() for name, values in alone.inputs(window).items()}
+            assert {name: values.tolist() for name, values in found.inputs(window).items()} == expected
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_a_text_of_many_pairs_is_tokenized_once_and_kept_as_far_as_the_model_takes_it(
+    architecture, tokenizer_of, monkeypatch
+):
+    mine, _ = tokenizer_of(architecture)
+    seen, call = [], mine._encode_fast
+    monkeypatch.setattr(mine, "_encode_fast", lambda texts, **options: seen.extend(texts) or call(texts, **options))
+    long = "東京 " * 5000
+    pairs = [(long, f"film {i % 7} 京") for i in range(100)]
+    found = mine.encode_pairs(pairs, [Truncation("truncate", 20)] * len(pairs))
+    assert sorted(seen) == sorted({text for pair in pairs for text in pair})
+    assert all(item.n_tokens > 5000 and item.truncated for item in found)
+    assert sum(values.size for item in found for values in item.full.values()) <= 100 * 20 * 3
+
+
+def test_pairs_of_a_tokenizer_that_has_no_latin_letters():
+    backend = tokenizers.Tokenizer(models.BPE({"東": 0, "京": 1}, []))
+    mine = TextTokenizer(backend, TokenizerSpec(("input_ids",), None, 0))
+    pairs = [("東", "京京"), ("東", "京a")]
+    found = mine.encode_pairs(pairs, [Truncation("truncate", None)] * 2)
+    assert [ids(item) for item in found] == [[[0, 1, 1]], [[0, 1]]]
 
 
 @pytest.mark.parametrize(

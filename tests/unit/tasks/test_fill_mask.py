@@ -170,6 +170,19 @@ def test_token_ids_are_filled_too(predictor):
     assert_same(predictor.predict([Tokens({"input_ids": ids})])[0]["predict"], predictor.predict([text])[0]["predict"])
 
 
+def test_an_answer_that_no_limit_would_take_is_refused_unread(zoo, load, monkeypatch):
+    predictor = load(zoo("bert", "fill_mask"), max_request_tokens=4000)
+    monkeypatch.setattr(predictor.task, "texts", None)
+    with pytest.raises(RequestTooLargeError) as caught:
+        predictor.predict(["[MASK] a " * 30])
+    assert str(caught.value) == (
+        "instance 0: the request has 150 sequences with 40500 characters together; "
+        "max_request_tokens is 4000, of at most 8 characters each"
+    )
+    with pytest.raises(RequestTooLargeError, match="the request has 1000 sequences with 88000 characters"):
+        predictor.predict([Tokens({"input_ids": np.array([2] + [4] * 10)})], top_k=100)
+
+
 def test_a_model_without_mask_token_is_refused_at_load(zoo, tmp_path):
     for file in zoo("bert", "fill_mask").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

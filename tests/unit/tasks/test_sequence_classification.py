@@ -191,6 +191,16 @@ def test_unknown_tokens_are_classified(predictor):
     assert predictor.predict(["ǂǂ ǁ"])[0].input_tokens == 4
 
 
+@pytest.mark.parametrize("instance", ["", {"text": "", "text_pair": ""}], ids=str)
+def test_a_text_without_a_token_is_refused_alone(instance, zoo, load):
+    # A tokenizer of a decoder adds no special tokens.
+    predictor = load(zoo("gpt2", "sequence_classification", pad_token_id=0))
+    [response] = predictor.respond([Request(["the film", instance])])
+    good, empty = response.predictions
+    assert good["predict"] in ("LABEL_0", "LABEL_1")
+    assert (empty.error.status, str(empty.error)) == (400, "text is empty: this model makes no token of it")
+
+
 def test_a_batch_of_a_thousand(predictor):
     texts = [CORPUS[i % len(CORPUS)][: i % 50] for i in range(1000)]
     found = predictor.predict(texts)

@@ -212,6 +212,30 @@ def test_truncation_error_is_413(predictor):
         predictor.predict([instance(truncation="error")])
 
 
+def test_what_no_limit_would_take_is_refused_unread(directory, load, monkeypatch):
+    predictor = load(directory, mode="text_ranking", max_request_tokens=1000)
+    monkeypatch.setattr(predictor.task, "texts", None)
+    message = "the request has 100 sequences with 9100 characters together; max_request_tokens is 1000, of at most 8"
+    too_large = instance(query="a " * 45, documents=["b"] * 100)
+    with pytest.raises(RequestTooLargeError, match=message):
+        predictor.predict([too_large])
+    with pytest.raises(RequestTooLargeError, match=message):
+        predictor.explain([too_large])
+    halves = [instance(query="a " * 45, documents=["b"] * 50)] * 2
+    wrong = {"query": "a"}
+    refused = predictor.respond([Request([*halves, wrong])])[0].predictions
+    assert [type(item.error) for item in refused] == [RequestTooLargeError, RequestTooLargeError, InvalidRequestError]
+    # Each has special tokens, if nothing else.
+    with pytest.raises(RequestTooLargeError, match="the request has 334 sequences with 0 characters"):
+        predictor.predict([instance(query="", documents=[""] * 334)])
+
+
+def test_its_size_is_that_of_its_texts(predictor):
+    example = predictor.task.parse(instance(), predictor.config.parameters)
+    texts = predictor.task.texts(example)
+    assert predictor.task.size(example) == (len(texts), sum(len(query) + len(document) for query, document in texts))
+
+
 def test_a_model_with_several_outputs_is_refused_at_load(zoo, load):
     with pytest.raises(ConfigError, match=re.escape("a model with one output; this one has 2")):
         load(zoo("bert", "sequence_classification"), mode="text_ranking")

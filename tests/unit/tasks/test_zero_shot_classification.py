@@ -199,13 +199,32 @@ def test_truncation_error_and_tokens_are_refused(predictor):
     assert isinstance(failure.error, UnservableError)
 
 
-def test_more_sequences_than_the_queue_holds_are_413(directory, load):
+def test_more_sequences_than_the_queue_holds_are_413(directory, load, monkeypatch):
     predictor = load(directory, mode="zero_shot_classification", max_queue_rows=8)
+    assert predictor.predict(["Paris"], candidate_labels=[str(i) for i in range(8)])
+    monkeypatch.setattr(predictor.task, "rows", None)
     with pytest.raises(RequestTooLargeError, match="the instance needs 9 sequences; max_queue_rows is 8"):
         predictor.predict(["Paris"], candidate_labels=[str(i) for i in range(9)])
-    assert predictor.predict(["Paris"], candidate_labels=[str(i) for i in range(8)])
 
 
 def test_a_model_without_entailment_is_refused_at_load(zoo, load):
     with pytest.raises(ConfigError, match=re.escape("(LABEL_0, LABEL_1) begins with 'entail'")):
         load(zoo("bert", "sequence_classification"), mode="zero_shot_classification")
+
+
+def test_what_no_limit_would_take_is_refused_unread(directory, load, monkeypatch):
+    predictor = load(directory, mode="zero_shot_classification", max_request_tokens=1000)
+    monkeypatch.setattr(predictor.task, "texts", None)
+    labels = ["politics", "sport"] * 10
+    with pytest.raises(RequestTooLargeError, match="the request has 40 sequences with 8540 characters together"):
+        predictor.predict(["a " * 100] * 2, candidate_labels=labels, hypothesis_template="It is {}.")
+    with pytest.raises(RequestTooLargeError, match="the request has 20 sequences with 13020 characters together"):
+        predictor.predict(["a"], candidate_labels=labels, hypothesis_template="{}" * 100)
+
+
+@pytest.mark.parametrize("template", ["It is {}.", "{}", "{} or {}, {"])
+def test_its_size_is_that_of_its_texts(predictor, template):
+    base = {**predictor.config.parameters, "candidate_labels": LABELS, "hypothesis_template": template}
+    example = predictor.task.parse(TEXTS[0], base)
+    texts = predictor.task.texts(example)
+    assert predictor.task.size(example) == (len(texts), sum(len(text) + len(hypothesis) for text, hypothesis in texts))
