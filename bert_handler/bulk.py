@@ -18,8 +18,7 @@ from typing import Any, Callable
 
 from bert_handler import jsonio
 from bert_handler.bulk_formats import READERS, WRITERS, Record, form_of
-from bert_handler.config import HandlerConfig
-from bert_handler.errors import ConfigError, QueueFullError
+from bert_handler.errors import ConfigError
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 
@@ -42,8 +41,8 @@ class Job:
     columns: Sequence[str]
 
     @classmethod
-    def of(cls, source: Path, target: Path, batch_rows: int, config: HandlerConfig) -> Job:
-        """Check both files' formats; no part is more than one request to the model may be.
+    def of(cls, source: Path, target: Path, batch_rows: int) -> Job:
+        """Check both files' formats.
 
         Raises ConfigError on a missing file and an unknown format.
         """
@@ -51,7 +50,6 @@ class Job:
             raise ConfigError(f"{source} does not exist")
         columns = form_of(READERS, source).columns(source)
         form_of(WRITERS, target)
-        batch_rows = min(batch_rows, config.max_instances, max(1, config.max_queue_rows // IN_FLIGHT))
         return cls(source, target, batch_rows, columns)
 
     def count(self) -> int:
@@ -94,7 +92,7 @@ def score(
     null where there is an answer.  progress: called with rows done and rows in all.
     Returns the number of rows.  Raises ConfigError on a format or a row that is not readable.
     """
-    job = Job.of(source, target, batch_rows, predictor.config)
+    job = Job.of(source, target, batch_rows)
     specs = default_specs(predictor)
 
     def parts(start: int) -> Iterator[Part]:
@@ -131,7 +129,7 @@ def default_specs(predictor: Predictor) -> list[OutputSpec]:
 
 def answer(predictor: Predictor, records: Sequence[Record]) -> Response:
     """Answer one batch."""
-    return _finished(predictor, _begun(predictor, records))
+    return _begun(predictor, records).wait()
 
 
 class _Parts:
@@ -173,28 +171,18 @@ def _answers(predictor: Predictor, batches: Iterator[list[Record]]) -> Iterator[
     for records in batches:
         waiting.append((records, _begun(predictor, records)))
         if len(waiting) == IN_FLIGHT:
-            yield _taken(predictor, waiting)
+            yield _taken(waiting)
     while waiting:
-        yield _taken(predictor, waiting)
+        yield _taken(waiting)
 
 
-def _taken(predictor: Predictor, waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:
+def _taken(waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:
     records, pending = waiting.popleft()
-    return records, _finished(predictor, pending)
+    return records, pending.wait()
 
 
 def _begun(predictor: Predictor, records: Sequence[Record]) -> Pending:
-    return predictor.begin([Request([_instance(predictor, record) for record in records])])[0]
-
-
-def _finished(predictor: Predictor, pending: Pending) -> Response:
-    response = pending.wait()
-    items = list(response.predictions)
-    for index, item in enumerate(items):
-        # Windows of long texts may be more rows than the queue takes at once.
-        if isinstance(item, Failure) and isinstance(item.error, QueueFullError):
-            items[index] = predictor.respond([Request([response.request.instances[index]])])[0].predictions[0]
-    return Response(response.request, items, response.outputs)
+    return predictor.begin([Request([_instance(predictor, record) for record in records], bounded=False)])[0]
 
 
 def _instance(predictor: Predictor, record: Record) -> Instance:

@@ -73,7 +73,7 @@ def score(
         )
     _, task, kind = open_model(target, engine=engine, device=device)
     config = task.model.config
-    job = Job.of(source, output, batch_rows, config)
+    job = Job.of(source, output, batch_rows)
     wants_gpu = kind.supports_cuda and (config.device or "cuda").startswith("cuda")
     with _cluster(address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -70,6 +70,7 @@ class Pending(Ticket):
         rows = [row for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows]
         super().__init__(request.trace.queued(rows), deadline, waiter, announce)
         self.request = request
+        self.patient = not request.bounded
         self._predictor = predictor
         self._slots = slots
 
@@ -203,7 +204,8 @@ class Predictor:
             encoded = iter(self._encode(examples))
         pendings = []
         for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
-            slots = self._bounded([next(encoded) if isinstance(item, Example) else item for item in items])
+            slots = [next(encoded) if isinstance(item, Example) else item for item in items]
+            slots = self._bounded(slots) if request.bounded else slots
             own = request.deadline or deadline
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
@@ -295,7 +297,7 @@ class Predictor:
 
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
         try:
-            if len(request.instances) > self.config.max_instances:
+            if request.bounded and len(request.instances) > self.config.max_instances:
                 raise RequestTooLargeError(
                     f"the request has {len(request.instances)} instances; max_instances is {self.config.max_instances}"
                 )

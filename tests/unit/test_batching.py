@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import numpy as np
 import pytest
 
 from bert_handler import cores
-from bert_handler.batching import Limits, Scheduler
+from bert_handler.batching import Limits, Scheduler, Ticket, settle
 from bert_handler.cost import Cost
 from bert_handler.errors import InternalError, QueueFullError
 from bert_handler.schema import Row
@@ -121,6 +121,33 @@ def test_a_full_queue_says_when_to_come_again(scheduler, forwards):
     assert lengths(late) == [5]
     with pytest.raises(CancelledError):
         waiting.result()
+
+
+@pytest.mark.timeout(20)
+def test_the_rows_of_a_patient_ticket_wait_for_room(scheduler, forwards):
+    ticket = patient([row(length) for length in range(1, 51)] * 10)
+    scheduler.enqueue([ticket])
+    assert len(scheduler) <= LIMITS.max_queue_rows
+    assert lengths(ticket.waiter) == list(range(1, 51)) * 10
+    assert sum(n for n, _ in forwards.calls) == 500
+
+
+@pytest.mark.timeout(20)
+def test_a_patient_ticket_does_not_outwait_its_model(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    forwards.gate.clear()
+    closing = threading.Timer(0.1, scheduler.close)
+    closing.start()
+    with pytest.raises(QueueFullError, match="unloaded"):
+        scheduler.enqueue([patient([row()] * 500)])
+    forwards.gate.set()
+    closing.join()
+
+
+def patient(rows):
+    ticket = Ticket(rows, None, Future(), settle)
+    ticket.patient = True
+    return ticket
 
 
 def test_closing_answers_what_waits(forwards):

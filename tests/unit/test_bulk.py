@@ -78,6 +78,25 @@ def test_a_refused_row_has_its_error_and_its_neighbours_their_answers(tmp_path, 
     assert "text is missing" in rows[2]["error"]
 
 
+@pytest.mark.parametrize("settings", [{"max_instances": 3}, {"max_request_tokens": 30}, {"max_queue_rows": 3}])
+def test_what_bounds_a_request_does_not_bound_a_file(tmp_path, zoo, load, expected, settings):
+    bounded = load(zoo("bert", "sequence_classification"), **settings)
+    bulk.score(bounded, write(tmp_path / "in.jsonl", TEXTS * 10), tmp_path / "out.jsonl", batch_rows=16)
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["error"] for row in rows] == [None] * 40
+    assert [row["predict"] for row in rows] == expected * 10
+
+
+def test_rows_of_many_sequences_wait_for_the_queue(tmp_path, zoo, load):
+    names = {"id2label": {0: "contradiction", 1: "entailment"}, "label2id": {"contradiction": 0, "entailment": 1}}
+    settings = {"candidate_labels": [f"label {i}" for i in range(20)], "max_queue_rows": 64}
+    directory = zoo("bert", "sequence_classification", **names)
+    zero_shot = load(directory, mode="zero_shot_classification", **settings)
+    source = write(tmp_path / "in.jsonl", [f"text {i}" for i in range(60)])
+    bulk.score(zero_shot, source, tmp_path / "out.jsonl", batch_rows=20)
+    assert [row["error"] for row in read(tmp_path / "out.jsonl")] == [None] * 60
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_an_empty_file_gives_an_empty_one(tmp_path, predictor, suffix):
     source = write(tmp_path / "in.csv", [])

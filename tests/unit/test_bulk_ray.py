@@ -77,10 +77,10 @@ def test_actors_write_the_same_bytes_as_one_machine(tmp_path, model, predictor):
     assert output.read_bytes() == expected.read_bytes()
 
 
-def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path, predictor):
+def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text("")
-    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.config)
+    job = bulk.Job.of(source, tmp_path / "out.csv", 2)
     assert [block["records"].to_pylist() for block in bulk_ray._blocks(job, 0)] == [[bulk_ray.pickle.dumps([])]]
     source.write_text('"a"\n"b"\nbroken\n')
     whole, damaged = bulk_ray._blocks(job, 0)
@@ -90,9 +90,9 @@ def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path, pred
         list(bulk_ray._finished([damaged.to_pylist()[0]]))
 
 
-def test_an_actor_that_cannot_load_says_why(tmp_path, model, predictor):
+def test_an_actor_that_cannot_load_says_why(tmp_path, model):
     source = write(tmp_path / "in.jsonl", TEXTS[:2])
-    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.config)
+    job = bulk.Job.of(source, tmp_path / "out.csv", 2)
     scorer = bulk_ray._Scorer(job, {"target": model, "engine": "onnx", "environ": {}})
     (block,) = bulk_ray._blocks(job, 0)
     assert "onnx" in scorer(block)["error"][0].as_py()
