@@ -18,7 +18,8 @@ from typing import Any, Callable
 
 from bert_handler import jsonio
 from bert_handler.bulk_formats import READERS, WRITERS, Record, form_of
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, InvalidRequestError
+from bert_handler.parameters import Parameter
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 
@@ -51,6 +52,11 @@ class Job:
         columns = form_of(READERS, source).columns(source)
         form_of(WRITERS, target)
         return cls(source, target, batch_rows, columns)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the input knows no other type."""
+        return bool(form_of(READERS, self.source).reads_text)
 
     def count(self) -> int:
         """Rows of the input."""
@@ -96,7 +102,7 @@ def score(
     specs = default_specs(predictor)
 
     def parts(start: int) -> Iterator[Part]:
-        for records, response in _answers(predictor, job.batches(start)):
+        for records, response in _answers(predictor, job, start):
             yield len(records), partial(job.write, records, response, specs)
 
     return run(job, parts, progress)
@@ -127,9 +133,9 @@ def default_specs(predictor: Predictor) -> list[OutputSpec]:
     return [predictor.outputs[name] for name in predictor.default_outputs]
 
 
-def answer(predictor: Predictor, records: Sequence[Record]) -> Response:
+def answer(predictor: Predictor, job: Job, records: Sequence[Record]) -> Response:
     """Answer one batch."""
-    return _begun(predictor, records).wait()
+    return _begun(predictor, job, records).wait()
 
 
 class _Parts:
@@ -166,10 +172,10 @@ def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     partial.replace(path)
 
 
-def _answers(predictor: Predictor, batches: Iterator[list[Record]]) -> Iterator[tuple[list[Record], Response]]:
+def _answers(predictor: Predictor, job: Job, start: int) -> Iterator[tuple[list[Record], Response]]:
     waiting: deque[tuple[list[Record], Pending]] = deque()
-    for records in batches:
-        waiting.append((records, _begun(predictor, records)))
+    for records in job.batches(start):
+        waiting.append((records, _begun(predictor, job, records)))
         if len(waiting) == IN_FLIGHT:
             yield _taken(waiting)
     while waiting:
@@ -181,14 +187,29 @@ def _taken(waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], 
     return records, pending.wait()
 
 
-def _begun(predictor: Predictor, records: Sequence[Record]) -> Pending:
-    return predictor.begin([Request([_instance(predictor, record) for record in records], bounded=False)])[0]
-
-
-def _instance(predictor: Predictor, record: Record) -> Instance:
-    """What the task reads of a record; its other columns are only handed on."""
+def _begun(predictor: Predictor, job: Job, records: Sequence[Record]) -> Pending:
     task = predictor.task
-    return {name: record[name] for name in (*task.fields, *task.optional_fields) if record.get(name) is not None}
+    fields = (*task.fields, *task.optional_fields)
+    parameters = [parameter for parameter in task.parameters if parameter.request]
+    instances = [_instance(record, fields, parameters, text=job.reads_text) for record in records]
+    return predictor.begin([Request(instances, bounded=False)])[0]
+
+
+def _instance(record: Record, fields: Sequence[str], parameters: Sequence[Parameter], *, text: bool) -> Instance:
+    """A record's fields and parameters of the request; its other columns are only handed on.
+
+    text: parameters are spelled, and an empty one is not given.
+    """
+    instance = {name: record[name] for name in fields if record.get(name) is not None}
+    for parameter in parameters:
+        value = record.get(parameter.name)
+        if value is None or (text and value == ""):
+            continue
+        try:
+            instance[parameter.name] = parameter.parse(value, text=True) if text else value
+        except ValueError as exc:
+            return Failure(InvalidRequestError(f"parameter {exc}"))
+    return instance
 
 
 def _row(record: Record, item: Prediction | Failure, specs: Sequence[OutputSpec]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ Record = Mapping[str, Any]
 class _Text:
     """One text a line."""
 
+    reads_text = True
+
     @staticmethod
     def count(path: Path) -> int:
         with path.open("rb") as file:
@@ -42,6 +44,8 @@ class _Text:
 
 class _JsonLines:
     """One JSON object or string a line."""
+
+    reads_text = False
 
     count = _Text.count
 
@@ -79,6 +83,8 @@ class _JsonLines:
 class _Csv:
     """Comma-separated with a header; values that are no text or number are JSON."""
 
+    reads_text = True
+
     @staticmethod
     def count(path: Path) -> int:
         return sum(1 for _ in _Csv.rows(path, 0))
@@ -113,6 +119,8 @@ class _Csv:
 
 class _Parquet:
     """Columns keep their types; outputs are strings, float32, or lists of float32."""
+
+    reads_text = False
 
     @staticmethod
     def count(path: Path) -> int:

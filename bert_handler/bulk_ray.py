@@ -164,7 +164,7 @@ class _Scorer:
             return _block(error=str(exc))
 
     def _answered(self, records: Sequence[Any]) -> pyarrow.Table:
-        response = answer(self._predictor, records)
+        response = answer(self._predictor, self._job, records)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "part"
             self._job.write(records, response, default_specs(self._predictor), path)

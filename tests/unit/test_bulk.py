@@ -15,6 +15,7 @@ from bert_handler.errors import ConfigError
 
 pytest.importorskip("pyarrow")
 TEXTS = ["The film was good.", 'A "bad", long\nfilm', "", "Yes, it was: the best 😀 of the year."]
+NLI = {"id2label": {0: "contradiction", 1: "entailment"}, "label2id": {"contradiction": 0, "entailment": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +89,42 @@ def test_what_bounds_a_request_does_not_bound_a_file(tmp_path, zoo, load, expect
 
 
 def test_rows_of_many_sequences_wait_for_the_queue(tmp_path, zoo, load):
-    names = {"id2label": {0: "contradiction", 1: "entailment"}, "label2id": {"contradiction": 0, "entailment": 1}}
     settings = {"candidate_labels": [f"label {i}" for i in range(20)], "max_queue_rows": 64}
-    directory = zoo("bert", "sequence_classification", **names)
-    zero_shot = load(directory, mode="zero_shot_classification", **settings)
+    zero_shot = load(zoo("bert", "sequence_classification", **NLI), mode="zero_shot_classification", **settings)
     source = write(tmp_path / "in.jsonl", [f"text {i}" for i in range(60)])
     bulk.score(zero_shot, source, tmp_path / "out.jsonl", batch_rows=20)
     assert [row["error"] for row in read(tmp_path / "out.jsonl")] == [None] * 60
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", '{"text": "the cat", "candidate_labels": ["a", "b, c"], "multi_label": true, "id": 1}\n'),
+        ("in.csv", 'text,candidate_labels,multi_label,stride,id\nthe cat,"[""a"", ""b, c""]",true,,1\n'),
+    ],
+)
+def test_a_row_brings_its_own_parameters(tmp_path, zoo, load, name, content):
+    zero_shot = load(zoo("bert", "sequence_classification", **NLI), mode="zero_shot_classification", outputs=["scores"])
+    (tmp_path / name).write_text(content)
+    bulk.score(zero_shot, tmp_path / name, tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
+    instance = {"text": "the cat", "candidate_labels": ["a", "b, c"], "multi_label": True}
+    (expected,) = zero_shot.predict([instance])
+    assert row["error"] is None
+    assert row["scores"] == pytest.approx(expected["scores"].tolist())
+    assert str(row["id"]) == "1"
+
+
+def test_a_wrong_parameter_is_the_error_of_its_row(tmp_path, predictor):
+    source = tmp_path / "in.csv"
+    source.write_text("text,top_k,seed\na,2,x\nb,many,x\n")
+    bulk.score(predictor, source, tmp_path / "out.jsonl")
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["error"] for row in rows] == [None, "parameter top_k must be an integer, not a string"]
+    assert len(rows[0]["predict"]) == 2
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "top_k": "2"}\n')
+    bulk.score(predictor, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl")[0]["error"] == "parameter top_k must be an integer, not a string"
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
