@@ -7,21 +7,22 @@ run counts them and goes on behind the last; when all are there they are joined 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from bert_handler import jsonio
 from bert_handler.bulk_formats import READERS, WRITERS, Record, form_of
+from bert_handler.bulk_parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
+from bert_handler.tasks.base import Task
 
 Part = tuple[int, Callable[[Path], None]]
 """The rows of a part, and what writes it to a path."""
@@ -29,20 +30,25 @@ Progress = Callable[[int, int], None]
 
 IN_FLIGHT = 2
 """Batches with the engine at a time: the next one is tokenized while one is computed."""
-STATE = "state.json"
+SETTINGS_OF_ANSWERS = ("do_lower_case", "max_length", "dtype", "quantization")
+"""Beside the parameters; with the other settings a run is stopped, changed, and gone on with."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is read and what is written, in parts of `batch_rows` rows.  columns: of the input."""
+    """What is read and what is written, in parts of `batch_rows` rows.
+
+    columns: of the input.  model: what its answers depend on, as `model_state` says it.
+    """
 
     source: Path
     target: Path
     batch_rows: int
     columns: Sequence[str]
+    model: Mapping[str, Any]
 
     @classmethod
-    def of(cls, source: Path, target: Path, batch_rows: int) -> Job:
+    def of(cls, source: Path, target: Path, batch_rows: int, model: Mapping[str, Any]) -> Job:
         """Check both files' formats.
 
         Raises ConfigError on a missing file and an unknown format.
@@ -51,7 +57,7 @@ class Job:
             raise ConfigError(f"{source} does not exist")
         columns = form_of(READERS, source).columns(source)
         form_of(WRITERS, target)
-        return cls(source, target, batch_rows, columns)
+        return cls(source, target, batch_rows, columns, model)
 
     @property
     def reads_text(self) -> bool:
@@ -74,6 +80,14 @@ class Job:
             yield batch
         while batch := list(islice(rows, self.batch_rows)):
             yield batch
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the parts are made from: those of another state are not gone on with."""
+        source = self.source.stat()
+        modified = datetime.fromtimestamp(source.st_mtime, timezone.utc).isoformat()
+        own = {"input": os.fspath(self.source), "input_bytes": source.st_size, "input_modified": modified}
+        return {**own, "batch_rows": self.batch_rows, **self.model}
 
     def write(self, records: Sequence[Record], response: Response, specs: Sequence[OutputSpec], path: Path) -> None:
         """Write one part: each record with its outputs and its error."""
@@ -98,7 +112,7 @@ def score(
     null where there is an answer.  progress: called with rows done and rows in all.
     Returns the number of rows.  Raises ConfigError on a format or a row that is not readable.
     """
-    job = Job.of(source, target, batch_rows)
+    job = Job.of(source, target, batch_rows, model_state(predictor.task, predictor.engine.name))
     specs = default_specs(predictor)
 
     def parts(start: int) -> Iterator[Part]:
@@ -114,10 +128,7 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
     parts: from the number of rows that are done to the parts of the others, in order.
     """
     total = job.count()
-    finished = _Parts(
-        job.target,
-        {"source": os.fspath(job.source), "bytes": job.source.stat().st_size, "batch_rows": job.batch_rows},
-    )
+    finished = Parts(job.target, job.state)
     done = min(total, len(finished) * job.batch_rows)
     progress(done, total)
     for n_rows, write in parts(done):
@@ -128,6 +139,15 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
     return done
 
 
+def model_state(task: Task, engine: str) -> Mapping[str, Any]:
+    """What answers depend on: the model's files, the engine, and the settings that change them."""
+    config = task.model.config
+    settings = {**{name: getattr(config, name) for name in SETTINGS_OF_ANSWERS}, **config.parameters}
+    outputs = list(config.outputs or task.default_outputs)
+    own = {"task": task.name, "model": task.model.fingerprint()[:16], "engine": engine, "outputs": outputs}
+    return {**own, **{f"setting {name}": value for name, value in settings.items()}}
+
+
 def default_specs(predictor: Predictor) -> list[OutputSpec]:
     """The outputs that become columns."""
     return [predictor.outputs[name] for name in predictor.default_outputs]
@@ -136,40 +156,6 @@ def default_specs(predictor: Predictor) -> list[OutputSpec]:
 def answer(predictor: Predictor, job: Job, records: Sequence[Record]) -> Response:
     """Answer one batch."""
     return _begun(predictor, job, records).wait()
-
-
-class _Parts:
-    """The finished parts beside an output, and what they were made from."""
-
-    def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
-        self._target = target
-        self._directory = target.with_name(f"{target.name}.parts")
-        self._directory.mkdir(parents=True, exist_ok=True)
-        known = self._directory / STATE
-        content = jsonio.dumps(state)
-        if known.is_file() and known.read_bytes() != content:
-            raise ConfigError(
-                f"{self._directory.name} holds parts of another run (input or --batch-rows differ); remove it first"
-            )
-        _write_whole(known, lambda path: path.write_bytes(content))
-
-    def __len__(self) -> int:
-        return len(list(self._directory.glob("*.part")))
-
-    def add(self, write: Callable[[Path], None]) -> None:
-        _write_whole(self._directory / f"{len(self):08d}.part", write)
-
-    def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
-        _write_whole(self._target, lambda path: join(sorted(self._directory.glob("*.part")), path))
-        shutil.rmtree(self._directory)
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _answers(predictor: Predictor, job: Job, start: int) -> Iterator[tuple[list[Record], Response]]:

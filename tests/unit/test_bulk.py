@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +153,46 @@ def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
     source.write_text('{"text": "a"}\n' * 5)
     with pytest.raises(ConfigError, match="parts of another run"):
         bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
+
+
+def stopped(predictor, source, output):
+    """A run that was stopped behind its first part."""
+
+    def stop(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bulk.score(predictor, source, output, 2, stop)
+
+
+@pytest.mark.parametrize(
+    ("head", "settings", "difference"),
+    [
+        ("sequence_classification", {"top_k": 2}, r"\(setting top_k was null, is 2\); remove it"),
+        ("sequence_classification", {"outputs": ["score"]}, r'\(outputs was \["predict"\], is \["score"\]\)'),
+        ("token_classification", {}, 'task was "sequence_classification", is "token_classification"; model was'),
+    ],
+)
+def test_another_model_does_not_go_on_with_the_parts(tmp_path, zoo, load, predictor, head, settings, difference):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    stopped(predictor, source, output)
+    with pytest.raises(ConfigError, match=difference):
+        bulk.score(load(zoo("bert", head), **settings), source, output, 2)
+    assert bulk.score(load(zoo("bert", "sequence_classification"), max_batch_rows=2), source, output, 2) == 4
+
+
+def test_other_weights_and_a_changed_input_do_not_go_on_with_the_parts(tmp_path, zoo, load, predictor):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    stopped(predictor, source, output)
+    other = shutil.copytree(zoo("bert", "sequence_classification"), tmp_path / "other")
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x3f")
+    with pytest.raises(ConfigError, match=r'out\.csv\.parts holds parts of another run \(model was "\w+", is "\w+"\)'):
+        bulk.score(load(other), source, output, 2)
+    os.utime(source, (1, 1))
+    with pytest.raises(ConfigError, match=r"input_modified was .*or give another --output"):
+        bulk.score(predictor, source, output, 2)
 
 
 SLOW = """
