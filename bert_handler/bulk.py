@@ -16,10 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from bert_handler.bulk_formats import READERS, WRITERS, Record, form_of
+from bert_handler.bulk_formats import READERS, WRITERS, Columns, form_of
+from bert_handler.bulk_parquet import Record
 from bert_handler.bulk_parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
-from bert_handler.parameters import Parameter
+from bert_handler.parameters import Parameter, unknown
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 from bert_handler.tasks.base import Task
@@ -38,36 +39,41 @@ SETTINGS_OF_ANSWERS = ("do_lower_case", "max_length", "dtype", "quantization")
 class Job:
     """What is read and what is written, in parts of `batch_rows` rows.
 
-    columns: of the input.  model: what its answers depend on, as `model_state` says it.
+    n_rows, columns: of the input.  specs: of the outputs that become columns.
+    model: what answers depend on.
     """
 
     source: Path
     target: Path
     batch_rows: int
-    columns: Sequence[str]
+    n_rows: int
+    columns: Columns
+    specs: Sequence[OutputSpec]
     model: Mapping[str, Any]
 
     @classmethod
-    def of(cls, source: Path, target: Path, batch_rows: int, model: Mapping[str, Any]) -> Job:
-        """Check both files' formats.
+    def of(cls, source: Path, target: Path, batch_rows: int, task: Task, engine: str) -> Job:
+        """Read the input to its end once.
 
-        Raises ConfigError on a missing file and an unknown format.
+        Raises ConfigError on a missing file, an unknown format, an input that is not readable, and a column
+        that an output would take the place of.
         """
         if not source.is_file():
             raise ConfigError(f"{source} does not exist")
-        columns = form_of(READERS, source).columns(source)
-        form_of(WRITERS, target)
-        return cls(source, target, batch_rows, columns, model)
+        reader, writer = form_of(READERS, source), form_of(WRITERS, target)
+        n_rows, columns = reader.survey(source)
+        specs = _default_specs(task)
+        for name in (*(spec.name for spec in specs), "error"):
+            if name in columns:
+                raise ConfigError(f"{source.name} has a column {name!r}, which the output adds; rename or remove it")
+        if writer.stores_types:
+            columns = reader.typed(source, columns)
+        return cls(source, target, batch_rows, n_rows, columns, specs, _model_state(task, engine, specs))
 
     @property
     def reads_text(self) -> bool:
         """Whether the input knows no other type."""
         return bool(form_of(READERS, self.source).reads_text)
-
-    def count(self) -> int:
-        """Rows of the input."""
-        n_rows: int = form_of(READERS, self.source).count(self.source)
-        return n_rows
 
     def batches(self, start: int) -> Iterator[list[Record]]:
         """The rows behind the first `start` in batches; an empty input has one that is empty.
@@ -89,10 +95,10 @@ class Job:
         own = {"input": os.fspath(self.source), "input_bytes": source.st_size, "input_modified": modified}
         return {**own, "batch_rows": self.batch_rows, **self.model}
 
-    def write(self, records: Sequence[Record], response: Response, specs: Sequence[OutputSpec], path: Path) -> None:
+    def write(self, records: Sequence[Record], response: Response, path: Path) -> None:
         """Write one part: each record with its outputs and its error."""
-        rows = [_row(record, item, specs) for record, item in zip(records, response.predictions)]
-        form_of(WRITERS, self.target).write(path, rows, self.columns, specs)
+        rows = [_row(record, item, self.specs) for record, item in zip(records, response.predictions)]
+        form_of(WRITERS, self.target).write(path, rows, self.columns, self.specs)
 
     def join(self, parts: Sequence[Path], path: Path) -> None:
         """Write the output from all its parts."""
@@ -112,12 +118,11 @@ def score(
     null where there is an answer.  progress: called with rows done and rows in all.
     Returns the number of rows.  Raises ConfigError on a format or a row that is not readable.
     """
-    job = Job.of(source, target, batch_rows, model_state(predictor.task, predictor.engine.name))
-    specs = default_specs(predictor)
+    job = Job.of(source, target, batch_rows, predictor.task, predictor.engine.name)
 
     def parts(start: int) -> Iterator[Part]:
         for records, response in _answers(predictor, job, start):
-            yield len(records), partial(job.write, records, response, specs)
+            yield len(records), partial(job.write, records, response)
 
     return run(job, parts, progress)
 
@@ -127,35 +132,38 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
 
     parts: from the number of rows that are done to the parts of the others, in order.
     """
-    total = job.count()
     finished = Parts(job.target, job.state)
-    done = min(total, len(finished) * job.batch_rows)
-    progress(done, total)
+    done = min(job.n_rows, len(finished) * job.batch_rows)
+    progress(done, job.n_rows)
     for n_rows, write in parts(done):
         finished.add(write)
         done += n_rows
-        progress(done, total)
+        progress(done, job.n_rows)
     finished.join(job.join)
     return done
-
-
-def model_state(task: Task, engine: str) -> Mapping[str, Any]:
-    """What answers depend on: the model's files, the engine, and the settings that change them."""
-    config = task.model.config
-    settings = {**{name: getattr(config, name) for name in SETTINGS_OF_ANSWERS}, **config.parameters}
-    outputs = list(config.outputs or task.default_outputs)
-    own = {"task": task.name, "model": task.model.fingerprint()[:16], "engine": engine, "outputs": outputs}
-    return {**own, **{f"setting {name}": value for name, value in settings.items()}}
-
-
-def default_specs(predictor: Predictor) -> list[OutputSpec]:
-    """The outputs that become columns."""
-    return [predictor.outputs[name] for name in predictor.default_outputs]
 
 
 def answer(predictor: Predictor, job: Job, records: Sequence[Record]) -> Response:
     """Answer one batch."""
     return _begun(predictor, job, records).wait()
+
+
+def _default_specs(task: Task) -> list[OutputSpec]:
+    known = {spec.name: spec for spec in task.outputs}
+    names = task.model.config.outputs or task.default_outputs
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown(name, known, "output"))
+    return [known[name] for name in names]
+
+
+def _model_state(task: Task, engine: str, specs: Sequence[OutputSpec]) -> Mapping[str, Any]:
+    """The model's files, the engine, and the settings that change an answer."""
+    config = task.model.config
+    settings = {**{name: getattr(config, name) for name in SETTINGS_OF_ANSWERS}, **config.parameters}
+    own = {"task": task.name, "model": task.model.fingerprint()[:16], "engine": engine}
+    outputs = {"outputs": [spec.name for spec in specs]}
+    return {**own, **outputs, **{f"setting {name}": value for name, value in settings.items()}}
 
 
 def _answers(predictor: Predictor, job: Job, start: int) -> Iterator[tuple[list[Record], Response]]:

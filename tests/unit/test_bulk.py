@@ -141,18 +141,9 @@ def test_unknown_formats_and_damaged_lines_are_named(tmp_path, predictor):
     source.write_text('{"text": "a"}\n{"text": \n')
     with pytest.raises(ConfigError, match=r"in\.jsonl, line 2"):
         bulk.score(predictor, source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl.parts").exists()
     with pytest.raises(ConfigError, match=r"out\.xml: the name must end with one of \.jsonl, \.csv, \.parquet"):
         bulk.score(predictor, source, tmp_path / "out.xml")
-
-
-def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
-    source = tmp_path / "in.jsonl"
-    source.write_text('{"text": "a"}\n' * 4 + "broken\n")
-    with pytest.raises(ConfigError):
-        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
-    source.write_text('{"text": "a"}\n' * 5)
-    with pytest.raises(ConfigError, match="parts of another run"):
-        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
 
 
 def stopped(predictor, source, output):
@@ -164,6 +155,15 @@ def stopped(predictor, source, output):
 
     with pytest.raises(KeyboardInterrupt):
         bulk.score(predictor, source, output, 2, stop)
+
+
+def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n' * 4)
+    stopped(predictor, source, tmp_path / "out.jsonl")
+    source.write_text('{"text": "a"}\n' * 5)
+    with pytest.raises(ConfigError, match="parts of another run"):
+        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
 
 
 @pytest.mark.parametrize(

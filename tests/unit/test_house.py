@@ -53,7 +53,7 @@ LAYERS = (
     }
     | {"guard", "one_write", "openapi", "repository"},
     {"handler", "kserve_grpc", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
-    {"packaging", "bulk", "bulk_formats", "bulk_parts", "bulk_ray"},
+    {"packaging", "bulk", "bulk_formats", "bulk_parquet", "bulk_parts", "bulk_ray", "bulk_values"},
     {"commands", "cli", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
