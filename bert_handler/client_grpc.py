@@ -136,7 +136,7 @@ def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
         values, bare = from_json(datatype, tensor.get("data"), field)
         shape = check_shape(tensor.get("shape"), field)
         own = {"name": tensor.get("name", ""), "datatype": datatype}
-        inputs.append({**own, "shape": ([] if bare else [len(values)]) if shape is None else shape})
+        inputs.append({**own, "shape": ([] if bare else _nesting(tensor["data"])) if shape is None else shape})
         blocks.append(to_bytes(datatype, values))
     return {
         "id": str(request.get("id", "")),
@@ -234,6 +234,15 @@ def _model_metadata(message: Any) -> dict[str, Any]:
 def _status(code: str, trailing: Mapping[str, str]) -> int:
     # gRPC itself refuses a message that is too large with the code of a full queue, which says when to come again.
     return 413 if code == "RESOURCE_EXHAUSTED" and "retry-after" not in trailing else _HTTP.get(code, 500)
+
+
+def _nesting(data: Any) -> list[int]:
+    """The lengths of lists within each other, which `from_json` has found even."""
+    shape = []
+    while isinstance(data, (list, tuple)):
+        shape.append(len(data))
+        data = data[0] if data else None
+    return shape
 
 
 def _parameters(owner: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bert_handler.client import Retry
-from bert_handler.client_grpc import GrpcClient
+from bert_handler.client_grpc import GrpcClient, request_fields
 from bert_handler.errors import InvalidRequestError, NotReadyError, QueueFullError, RequestTooLargeError
 from bert_handler.guard import Guard
 from bert_handler.kserve_grpc import Servicer, grpc_server
@@ -71,3 +71,23 @@ async def test_every_output_is_binary_over_grpc(client, wanted):
     request = {"inputs": [tensor], "outputs": [{"name": "score", "parameters": {"binary_data": wanted}}]}
     answer = await asyncio.to_thread(client.send, "bert", request)
     assert len(answer["score"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "data", "shape"),
+    [
+        (-1, [[2, 5, 3], [2, 6, 3]], [2, 3]),
+        (-1, [2, 5, 3], [3]),
+        ([2, -1], [[2, 5, 3], [2, 6, 3]], [2, -1]),
+        ([6], [[2, 5, 3], [2, 6, 3]], [6]),
+    ],
+)
+def test_tensors_keep_the_shape_of_their_lists(stated, data, shape):
+    tensor = {"name": "input_ids", "shape": stated, "datatype": "INT64", "data": data}
+    assert list(request_fields({"inputs": [tensor]})["inputs"][0]["shape"]) == shape
+
+
+async def test_nested_tokens_are_as_many_instances_as_lists(client):
+    tensor = {"name": "input_ids", "shape": -1, "datatype": "INT64", "data": [[2, 5, 3], [2, 6, 3]]}
+    answer = await asyncio.to_thread(client.send, "bert", {"inputs": [tensor]})
+    assert len(answer["predict"]) == 2
