@@ -64,7 +64,9 @@ class TorchServe:
         left = remaining_s(deadline_of(headers, {}))
         timeout = self._timeout if left is None else httpx.Timeout(left, connect=min(left, 2))
         path = f"/explanations/{model}" if headers.get(EXPLAIN_HEADER) == "True" else f"/predictions/{model}"
-        request = self._http().build_request("POST", path, content=body, headers=own, timeout=timeout)
+        # A header's bytes are any; httpx would encode text as ASCII.
+        raw = {name.encode("latin-1"): value.encode("latin-1") for name, value in own.items()}
+        request = self._http().build_request("POST", path, content=body, headers=raw, timeout=timeout)
         return await self._http().send(request, stream=stream)
 
     async def describe(self, model: str) -> Mapping[str, Any]:

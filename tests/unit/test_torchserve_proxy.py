@@ -1,0 +1,48 @@
+"""The front of a TorchServe: what it passes on, and what it knows of the model behind it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from bert_handler import jsonio
+from bert_handler.torchserve_proxy import FrontModel, TorchServe
+
+
+class Behind:
+    """Stands in for TorchServe: notes the headers that arrive, and describes one version."""
+
+    def __init__(self):
+        self.version = "1.0"
+        self.headers = []
+        self.described = 0
+
+    def __call__(self, request):
+        if self.version is None:
+            raise httpx.ConnectError("away")
+        self.headers.append(dict(request.headers.raw))
+        if "describe" in request.headers:
+            self.described += 1
+            return httpx.Response(200, content=jsonio.dumps({"name": "m", "versions": [self.version]}))
+        return httpx.Response(200, content=b'{"predictions": []}', headers={"content-type": "application/json"})
+
+
+@pytest.fixture
+def behind():
+    return Behind()
+
+
+@pytest.fixture
+async def front(behind):
+    server = TorchServe("http://torchserve")
+    async with httpx.AsyncClient(base_url=server.url, transport=httpx.MockTransport(behind)) as client:
+        server._client = client
+        yield FrontModel("m", server)
+
+
+async def test_header_values_pass_as_the_bytes_that_came(front, behind):
+    value = "naïve 東京".encode().decode("latin-1")
+    reply = await front.reply(b"a text", {"x-request-id": value, "content-type": "text/plain; charset=é"}, None)
+    assert reply.status == 200
+    assert behind.headers[0][b"x-request-id"] == "naïve 東京".encode()
+    assert behind.headers[0][b"content-type"] == "text/plain; charset=é".encode("latin-1")
