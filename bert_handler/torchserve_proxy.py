@@ -35,6 +35,8 @@ FORWARDED = (
 )
 FORM = "application/x-www-form-urlencoded"
 KEY_REFUSED = (400, 401, 403)
+METADATA_S = 5.0
+"""How long a model's metadata are taken as known: another version of it may be registered."""
 RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
 
 
@@ -127,6 +129,7 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         # The front itself can serve at once; `healthy` says whether the model behind it can.
         self.ready = True
         self._metadata: Mapping[str, Any] | None = None
+        self._fresh_until = 0.0
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Forward one body, count it, and log its id."""
@@ -162,12 +165,15 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         return _reply(response)
 
     async def metadata(self) -> Mapping[str, Any]:
-        """V2 model metadata, as the handler behind TorchServe states it."""
-        if self._metadata is None:
+        """V2 model metadata, as the handler behind TorchServe states it, or stated it last."""
+        if self._metadata is None or time.monotonic() >= self._fresh_until:
+            # Set before: those who come meanwhile take what is known.
+            self._fresh_until = time.monotonic() + METADATA_S
             try:
                 self._metadata = await self.server.describe(self.name)
             except (httpx.HTTPError, ValueError, OSError) as exc:
-                raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
+                if self._metadata is None:
+                    raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
         return self._metadata
 
     async def healthy(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from bert_handler import jsonio
+from bert_handler import jsonio, torchserve_proxy
+from bert_handler.errors import ModelNotFoundError, NotReadyError
+from bert_handler.routes import find
 from bert_handler.torchserve_proxy import FrontModel, TorchServe
 
 
@@ -46,3 +48,28 @@ async def test_header_values_pass_as_the_bytes_that_came(front, behind):
     assert reply.status == 200
     assert behind.headers[0][b"x-request-id"] == "naïve 東京".encode()
     assert behind.headers[0][b"content-type"] == "text/plain; charset=é".encode("latin-1")
+
+
+async def test_the_model_is_not_described_for_every_request(front, behind):
+    for _ in range(3):
+        assert (await front.metadata())["versions"] == ["1.0"]
+    assert behind.described == 1
+
+
+async def test_a_new_version_behind_the_front_is_found(front, behind, monkeypatch):
+    monkeypatch.setattr(torchserve_proxy, "METADATA_S", 0)
+    assert await find({"m": front}, "m", "1.0") is front
+    behind.version = "2.0"
+    assert await find({"m": front}, "m", "2.0") is front
+    with pytest.raises(ModelNotFoundError, match=r"has version 2\.0, not '1\.0'"):
+        await find({"m": front}, "m", "1.0")
+    behind.version = None
+    assert (await front.metadata())["versions"] == ["2.0"]
+
+
+async def test_what_was_never_described_is_not_ready(front, behind):
+    behind.version = None
+    with pytest.raises(NotReadyError, match="does not describe 'm' yet"):
+        await front.metadata()
+    behind.version = "1.0"
+    assert (await front.metadata())["versions"] == ["1.0"]
