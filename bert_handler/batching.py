@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
+from bert_handler.ending import close_at_end
 from bert_handler.errors import DeadlineError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
@@ -142,6 +143,7 @@ class Scheduler:
         self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(n_cores)]
         for worker in self._workers:
             worker.start()
+        close_at_end(self)
 
     def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
         """Queue rows; the future gives each row's outputs or error, in order.
@@ -222,10 +224,15 @@ class Scheduler:
         """Seconds that its waiting rows take on all cores; 0 before its first forward."""
         return len(self._queue) / self._rows_per_s if self._rows_per_s else 0.0
 
-    def close(self) -> None:
-        """Compute what is waiting, take nothing new, and end the threads."""
+    def close(self, *, drain: bool = True) -> None:
+        """Take nothing new, compute what is waiting, and end the threads.
+
+        drain: without it, what waits is dropped, and only the forwards that run are waited for.
+        """
         with self.cores.lock:
             self._closed = True
+            if not drain:
+                self._queue = LengthQueue(self._limits.cost)
             self.ready.notify_all()
             self._room.notify_all()
         for worker in self._workers:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bert_handler import jsonio
+from bert_handler.ending import ENDING
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.generation import Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
@@ -186,9 +187,9 @@ class TextGeneration(Task):
             piece = texts[row].push(token)
             if stream is not None:
                 stream.put(piece)
-            return texts[row].stopped or (stream is not None and stream.closed)
+            return texts[row].stopped or (stream is not None and stream.closed) or ENDING.is_set()
 
-        watched = watch if key.stop or stream is not None else _never
+        watched = watch if key.stop or stream is not None else _ending
         generated = engine.generate(batch, key.decoding, watched, threads)
         if stream is not None:
             stream.put(texts[0].finish())
@@ -247,5 +248,5 @@ class TextGeneration(Task):
         return text
 
 
-def _never(row: int, token: int) -> bool:
-    return False
+def _ending(row: int, token: int) -> bool:
+    return ENDING.is_set()

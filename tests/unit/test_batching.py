@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, Future
 
 import numpy as np
@@ -208,3 +212,37 @@ def test_the_only_core_can_be_lent(forwards):
         lease.give_way()
         assert lengths(future) == [3]
     scheduler.close()
+
+
+ENDS = """
+import sys, time
+from bert_handler.batching import Scheduler
+from tests.unit.test_batching import LIMITS, row
+
+def run(rows, threads):
+    print("begun", flush=True)
+    time.sleep(0.3)
+    print("computed", flush=True)
+    return [{} for _ in rows]
+
+scheduler = Scheduler(run, LIMITS)
+for count in map(int, sys.argv[1:]):
+    scheduler.submit([row()] * count)
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(("counts", "printed"), [([], []), ([1, 90], ["begun", "computed"])])
+def test_a_process_ends_when_the_forwards_that_run_have_ended(counts, printed):
+    command = [sys.executable, "-c", ENDS, *map(str, counts)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == printed
+
+
+def test_a_closed_scheduler_is_kept_by_nobody(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    known = weakref.ref(scheduler)
+    scheduler.close()
+    del scheduler
+    gc.collect()
+    assert known() is None

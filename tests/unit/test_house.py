@@ -29,6 +29,7 @@ LAYERS = (
         "alarms",
         "deadlines",
         "deferred",
+        "ending",
         "memory",
         "signing",
         "tracing",
