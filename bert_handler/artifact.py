@@ -14,11 +14,12 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bert_handler import jsonio
+from bert_handler.config import SETUP_CONFIG
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.schema import Identity
 
@@ -26,6 +27,8 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 CHECKSUMS = "MAR-INF/SHA256SUMS"
 SIGNATURE = "MAR-INF/SIGNATURE"
 BYTECODE = "__pycache__"
+MODEL_SUFFIXES = {".safetensors", ".bin", ".onnx", ".data", ".xml", ".json", ".txt", ".model"}
+"""Of weights, graphs, tokenizers, labels and configurations."""
 DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -51,12 +54,14 @@ class Artifact:
     """A directory with a model's files, what config.json says, and the manifest's name if it has one.
 
     digests: SHA-256 of the files that have been compared with an archive's checksums.
+    archive: what the directory was unpacked from, if it was.
     """
 
     directory: Path
     model_config: Mapping[str, Any]
     identity: Identity | None = None
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+    archive: Path | None = None
     _keep: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -82,7 +87,7 @@ class Artifact:
         if check is not None:
             check(directory)
         opened = cls.of_directory(directory)
-        return cls(directory, opened.model_config, opened.identity, digests, owner)
+        return cls(directory, opened.model_config, opened.identity, digests, path, owner)
 
     @classmethod
     def of_directory(cls, directory: Path, digests: Mapping[str, str] | None = None) -> Artifact:
@@ -103,6 +108,22 @@ class Artifact:
         paths = (path for path in self.directory.rglob(pattern) if path.is_file())
         names = sorted(path.relative_to(self.directory).as_posix() for path in paths)
         return " ".join(self.digests.get(name) or sha256(self.directory / name) for name in names)
+
+    def unowned(self) -> Artifact:
+        """The same without a hold on what was unpacked: its digests are known, its files may be gone."""
+        return replace(self, _keep=None)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the files that answers depend on: weights, graphs, tokenizer, labels, but no settings."""
+        digests = self.digests
+        if not digests and self.archive is not None:
+            return sha256(self.archive)
+        if not digests:
+            files = [path for path in self.directory.rglob("*") if path.is_file()]
+            names = {path.relative_to(self.directory).as_posix(): path for path in files}
+            digests = {name: sha256(path) for name, path in names.items() if _is_of_model(name)}
+        lines = [f"{digests[name]}  {name}\n" for name in sorted(digests) if _is_of_model(name)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def num_labels(self) -> int:
@@ -208,6 +229,14 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_of_model(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    if hidden or path.parts[0] in {"bert_handler", "MAR-INF"} or path.name == SETUP_CONFIG:
+        return False
+    return path.suffix in MODEL_SUFFIXES
 
 
 def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:

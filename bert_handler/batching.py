@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
 from bert_handler.deadlines import expired
+from bert_handler.ending import close_at_end
 from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
@@ -63,7 +64,10 @@ class Ticket:
     waiter: a future, of asyncio or of threads; cancelling it, or giving it another result, takes the rows
         out of the queue.
     announce: called on the forward's thread with all tickets of the same `announce` that it completes.
+    patient: where the queue is full, its rows wait for room instead of being refused.
     """
+
+    patient = False
 
     def __init__(self, rows: Sequence[Row], deadline: float | None, waiter: Waiter, announce: Announce) -> None:
         self.rows = rows
@@ -137,6 +141,7 @@ class Scheduler:
         self.n_cores = n_cores
         self.cores = cores or Cores()
         self.ready = threading.Condition(self.cores.lock)
+        self._room = threading.Condition(self.cores.lock)
         self._run = run
         self._limits = limits
         self._queue: LengthQueue[_Entry] = LengthQueue(limits.cost)
@@ -148,6 +153,7 @@ class Scheduler:
         self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(n_cores)]
         for worker in self._workers:
             worker.start()
+        close_at_end(self)
 
     def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
         """Queue rows; the future gives each row's outputs or error, in order.
@@ -164,15 +170,20 @@ class Scheduler:
         return future
 
     def enqueue(self, tickets: Sequence[Ticket]) -> None:
-        """Queue the rows of some tickets; one that finds the queue full is complete with its refusal."""
+        """Queue the rows of some tickets; one that finds the queue full is complete with its refusal.
+
+        Raises QueueFullError when the model is unloaded while a patient one waits.
+        """
         now = time.monotonic()
         with self.cores.lock:
             for ticket in tickets:
-                refusal = self._refusal(len(ticket.rows))
+                refusal = self._refusal(ticket)
                 if refusal is not None:
                     ticket.refuse(refusal)
                     continue
                 for place, row in enumerate(ticket.rows):
+                    if ticket.patient and len(self._queue) >= self._limits.max_queue_rows:
+                        now = self._wait_for_room()
                     self._queue.add(_Entry(row, ticket, place, now))
                 self.cores.last_submit = now
                 if self.cores.free > 0 or not self._n_used:
@@ -181,12 +192,24 @@ class Scheduler:
             if ticket.refusal is not None or not ticket.rows:
                 ticket.announce([ticket])
 
-    def _refusal(self, n_rows: int) -> QueueFullError | None:
+    def _wait_for_room(self) -> float:
+        """The time.monotonic() at which the queue takes one more row."""
+        while len(self._queue) >= self._limits.max_queue_rows:
+            if self._closed:
+                raise QueueFullError("the model is being unloaded", 1)
+            self.ready.notify_all()
+            self._room.wait()
+        return time.monotonic()
+
+    def _refusal(self, ticket: Ticket) -> QueueFullError | None:
         """Why no rows are taken now, None where they are."""
+        n_rows = len(ticket.rows)
         if not n_rows:
             return None
         if self._closed:
             return QueueFullError("the model is being unloaded", 1)
+        if ticket.patient:
+            return None
         limit = self._limits.max_queue_rows
         if len(self._queue) + n_rows > limit:
             self._queue.drop_cancelled()
@@ -211,11 +234,17 @@ class Scheduler:
         """Seconds that its waiting rows take on all cores; 0 before its first forward."""
         return len(self._queue) / self._rows_per_s if self._rows_per_s else 0.0
 
-    def close(self) -> None:
-        """Compute what is waiting, take nothing new, and end the threads."""
+    def close(self, *, drain: bool = True) -> None:
+        """Take nothing new, compute what is waiting, and end the threads.
+
+        drain: without it, what waits is dropped, and only the forwards that run are waited for.
+        """
         with self.cores.lock:
             self._closed = True
+            if not drain:
+                self._queue = LengthQueue(self._limits.cost)
             self.ready.notify_all()
+            self._room.notify_all()
         for worker in self._workers:
             worker.join()
         with self.cores.lock:
@@ -237,6 +266,7 @@ class Scheduler:
                     self.ready.wait(self._patience_s())
                 self._n_idle -= 1
                 entries, threads = self._take(free)
+                self._room.notify_all()
                 self._n_used += threads
                 self.cores.take(threads)
             try:

@@ -7,21 +7,23 @@ run counts them and goes on behind the last; when all are there they are joined 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from bert_handler import jsonio
-from bert_handler.bulk_formats import READERS, WRITERS, Record, form_of
-from bert_handler.config import HandlerConfig
-from bert_handler.errors import ConfigError, QueueFullError
+from bert_handler.bulk_formats import READERS, WRITERS, Columns, form_of
+from bert_handler.bulk_parquet import Record
+from bert_handler.bulk_parts import Parts
+from bert_handler.errors import ConfigError, InvalidRequestError
+from bert_handler.parameters import Parameter, unknown
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
+from bert_handler.tasks.base import Task
 
 Part = tuple[int, Callable[[Path], None]]
 """The rows of a part, and what writes it to a path."""
@@ -29,35 +31,49 @@ Progress = Callable[[int, int], None]
 
 IN_FLIGHT = 2
 """Batches with the engine at a time: the next one is tokenized while one is computed."""
-STATE = "state.json"
+SETTINGS_OF_ANSWERS = ("do_lower_case", "max_length", "dtype", "quantization")
+"""Beside the parameters; with the other settings a run is stopped, changed, and gone on with."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is read and what is written, in parts of `batch_rows` rows.  columns: of the input."""
+    """What is read and what is written, in parts of `batch_rows` rows.
+
+    n_rows, columns: of the input.  specs: of the outputs that become columns.
+    model: what answers depend on.
+    """
 
     source: Path
     target: Path
     batch_rows: int
-    columns: Sequence[str]
+    n_rows: int
+    columns: Columns
+    specs: Sequence[OutputSpec]
+    model: Mapping[str, Any]
 
     @classmethod
-    def of(cls, source: Path, target: Path, batch_rows: int, config: HandlerConfig) -> Job:
-        """Check both files' formats; no part is more than one request to the model may be.
+    def of(cls, source: Path, target: Path, batch_rows: int, task: Task, engine: str) -> Job:
+        """Read the input to its end once.
 
-        Raises ConfigError on a missing file and an unknown format.
+        Raises ConfigError on a missing file, an unknown format, an input that is not readable, and a column
+        that an output would take the place of.
         """
         if not source.is_file():
             raise ConfigError(f"{source} does not exist")
-        columns = form_of(READERS, source).columns(source)
-        form_of(WRITERS, target)
-        batch_rows = min(batch_rows, config.max_instances, max(1, config.max_queue_rows // IN_FLIGHT))
-        return cls(source, target, batch_rows, columns)
+        reader, writer = form_of(READERS, source), form_of(WRITERS, target)
+        n_rows, columns = reader.survey(source)
+        specs = _default_specs(task)
+        for name in (*(spec.name for spec in specs), "error"):
+            if name in columns:
+                raise ConfigError(f"{source.name} has a column {name!r}, which the output adds; rename or remove it")
+        if writer.stores_types:
+            columns = reader.typed(source, columns)
+        return cls(source, target, batch_rows, n_rows, columns, specs, _model_state(task, engine, specs))
 
-    def count(self) -> int:
-        """Rows of the input."""
-        n_rows: int = form_of(READERS, self.source).count(self.source)
-        return n_rows
+    @property
+    def reads_text(self) -> bool:
+        """Whether the input knows no other type."""
+        return bool(form_of(READERS, self.source).reads_text)
 
     def batches(self, start: int) -> Iterator[list[Record]]:
         """The rows behind the first `start` in batches; an empty input has one that is empty.
@@ -71,10 +87,18 @@ class Job:
         while batch := list(islice(rows, self.batch_rows)):
             yield batch
 
-    def write(self, records: Sequence[Record], response: Response, specs: Sequence[OutputSpec], path: Path) -> None:
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the parts are made from: those of another state are not gone on with."""
+        source = self.source.stat()
+        modified = datetime.fromtimestamp(source.st_mtime, timezone.utc).isoformat()
+        own = {"input": os.fspath(self.source), "input_bytes": source.st_size, "input_modified": modified}
+        return {**own, "batch_rows": self.batch_rows, **self.model}
+
+    def write(self, records: Sequence[Record], response: Response, path: Path) -> None:
         """Write one part: each record with its outputs and its error."""
-        rows = [_row(record, item, specs) for record, item in zip(records, response.predictions)]
-        form_of(WRITERS, self.target).write(path, rows, self.columns, specs)
+        rows = [_row(record, item, self.specs) for record, item in zip(records, response.predictions)]
+        form_of(WRITERS, self.target).write(path, rows, self.columns, self.specs)
 
     def join(self, parts: Sequence[Path], path: Path) -> None:
         """Write the output from all its parts."""
@@ -94,12 +118,11 @@ def score(
     null where there is an answer.  progress: called with rows done and rows in all.
     Returns the number of rows.  Raises ConfigError on a format or a row that is not readable.
     """
-    job = Job.of(source, target, batch_rows, predictor.config)
-    specs = default_specs(predictor)
+    job = Job.of(source, target, batch_rows, predictor.task, predictor.engine.name)
 
     def parts(start: int) -> Iterator[Part]:
-        for records, response in _answers(predictor, job.batches(start)):
-            yield len(records), partial(job.write, records, response, specs)
+        for records, response in _answers(predictor, job, start):
+            yield len(records), partial(job.write, records, response)
 
     return run(job, parts, progress)
 
@@ -109,102 +132,82 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
 
     parts: from the number of rows that are done to the parts of the others, in order.
     """
-    total = job.count()
-    finished = _Parts(
-        job.target,
-        {"source": os.fspath(job.source), "bytes": job.source.stat().st_size, "batch_rows": job.batch_rows},
-    )
-    done = min(total, len(finished) * job.batch_rows)
-    progress(done, total)
+    finished = Parts(job.target, job.state)
+    done = min(job.n_rows, len(finished) * job.batch_rows)
+    progress(done, job.n_rows)
     for n_rows, write in parts(done):
         finished.add(write)
         done += n_rows
-        progress(done, total)
+        progress(done, job.n_rows)
     finished.join(job.join)
     return done
 
 
-def default_specs(predictor: Predictor) -> list[OutputSpec]:
-    """The outputs that become columns."""
-    return [predictor.outputs[name] for name in predictor.default_outputs]
-
-
-def answer(predictor: Predictor, records: Sequence[Record]) -> Response:
+def answer(predictor: Predictor, job: Job, records: Sequence[Record]) -> Response:
     """Answer one batch."""
-    return _finished(predictor, _begun(predictor, records))
+    return _begun(predictor, job, records).wait()
 
 
-class _Parts:
-    """The finished parts beside an output, and what they were made from."""
-
-    def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
-        self._target = target
-        self._directory = target.with_name(f"{target.name}.parts")
-        self._directory.mkdir(parents=True, exist_ok=True)
-        known = self._directory / STATE
-        content = jsonio.dumps(state)
-        if known.is_file() and known.read_bytes() != content:
-            raise ConfigError(
-                f"{self._directory.name} holds parts of another run (input or --batch-rows differ); remove it first"
-            )
-        _write_whole(known, lambda path: path.write_bytes(content))
-
-    def __len__(self) -> int:
-        return len(list(self._directory.glob("*.part")))
-
-    def add(self, write: Callable[[Path], None]) -> None:
-        _write_whole(self._directory / f"{len(self):08d}.part", write)
-
-    def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
-        _write_whole(self._target, lambda path: join(sorted(self._directory.glob("*.part")), path))
-        shutil.rmtree(self._directory)
+def _default_specs(task: Task) -> list[OutputSpec]:
+    known = {spec.name: spec for spec in task.outputs}
+    names = task.model.config.outputs or task.default_outputs
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown(name, known, "output"))
+    return [known[name] for name in names]
 
 
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _model_state(task: Task, engine: str, specs: Sequence[OutputSpec]) -> Mapping[str, Any]:
+    """The model's files, the engine, and the settings that change an answer."""
+    config = task.model.config
+    settings = {**{name: getattr(config, name) for name in SETTINGS_OF_ANSWERS}, **config.parameters}
+    own = {"task": task.name, "model": task.model.fingerprint()[:16], "engine": engine}
+    outputs = {"outputs": [spec.name for spec in specs]}
+    return {**own, **outputs, **{f"setting {name}": value for name, value in settings.items()}}
 
 
-def _answers(predictor: Predictor, batches: Iterator[list[Record]]) -> Iterator[tuple[list[Record], Response]]:
+def _answers(predictor: Predictor, job: Job, start: int) -> Iterator[tuple[list[Record], Response]]:
     waiting: deque[tuple[list[Record], Pending]] = deque()
     try:
-        for records in batches:
-            waiting.append((records, _begun(predictor, records)))
+        for records in job.batches(start):
+            waiting.append((records, _begun(predictor, job, records)))
             if len(waiting) == IN_FLIGHT:
-                yield _taken(predictor, waiting)
+                yield _taken(waiting)
         while waiting:
-            yield _taken(predictor, waiting)
+            yield _taken(waiting)
     finally:
         for _, pending in waiting:
             pending.waiter.cancel()
 
 
-def _taken(predictor: Predictor, waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:
+def _taken(waiting: deque[tuple[list[Record], Pending]]) -> tuple[list[Record], Response]:
     records, pending = waiting.popleft()
-    return records, _finished(predictor, pending)
+    return records, pending.wait()
 
 
-def _begun(predictor: Predictor, records: Sequence[Record]) -> Pending:
-    return predictor.begin([Request([_instance(predictor, record) for record in records])])[0]
-
-
-def _finished(predictor: Predictor, pending: Pending) -> Response:
-    response = pending.wait()
-    items = list(response.predictions)
-    for index, item in enumerate(items):
-        # Windows of long texts may be more rows than the queue takes at once.
-        if isinstance(item, Failure) and isinstance(item.error, QueueFullError):
-            items[index] = predictor.respond([Request([response.request.instances[index]])])[0].predictions[0]
-    return Response(response.request, items, response.outputs)
-
-
-def _instance(predictor: Predictor, record: Record) -> Instance:
-    """What the task reads of a record; its other columns are only handed on."""
+def _begun(predictor: Predictor, job: Job, records: Sequence[Record]) -> Pending:
     task = predictor.task
-    return {name: record[name] for name in (*task.fields, *task.optional_fields) if record.get(name) is not None}
+    fields = (*task.fields, *task.optional_fields)
+    parameters = [parameter for parameter in task.parameters if parameter.request]
+    instances = [_instance(record, fields, parameters, text=job.reads_text) for record in records]
+    return predictor.begin([Request(instances, bounded=False)])[0]
+
+
+def _instance(record: Record, fields: Sequence[str], parameters: Sequence[Parameter], *, text: bool) -> Instance:
+    """A record's fields and parameters of the request; its other columns are only handed on.
+
+    text: parameters are spelled, and an empty one is not given.
+    """
+    instance = {name: record[name] for name in fields if record.get(name) is not None}
+    for parameter in parameters:
+        value = record.get(parameter.name)
+        if value is None or (text and value == ""):
+            continue
+        try:
+            instance[parameter.name] = parameter.parse(value, text=True) if text else value
+        except ValueError as exc:
+            return Failure(InvalidRequestError(f"parameter {exc}"))
+    return instance
 
 
 def _row(record: Record, item: Prediction | Failure, specs: Sequence[OutputSpec]) -> dict[str, Any]:

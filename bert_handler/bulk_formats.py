@@ -1,10 +1,12 @@
 """The formats of bulk scoring: how rows are read from a file, and written to one.
 
-A new one is a class here and a line in READERS or WRITERS.
+A new one is a class here and a line in READERS or WRITERS.  `survey` reads a file to its end once: its
+number of rows, and its columns, so that nothing is found unreadable, or too late for a header, hours later.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,61 +14,70 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bert_handler import jsonio
-from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.bulk_parquet import Parquet, Record, check_unique, fields_of, text_fields
+from bert_handler.bulk_values import cell, document
+from bert_handler.errors import ConfigError
 from bert_handler.schema import OutputSpec
 
-Record = Mapping[str, Any]
+Columns = Mapping[str, Any]
+"""Names of columns, each with its Arrow field where types matter."""
+
+MAX_CELL_CHARS = 2**24
+"""Of a CSV file: a quotation mark that is never closed would make one cell of what follows it."""
+SURPLUS = "more"
+"""The column of what stands behind the last column of a CSV file's header."""
 
 
 class _Text:
     """One text a line."""
 
-    @staticmethod
-    def count(path: Path) -> int:
-        with path.open("rb") as file:
-            return sum(1 for _ in file)
+    reads_text = True
 
     @staticmethod
-    def columns(path: Path) -> list[str]:
-        return ["text"]
+    def survey(path: Path) -> tuple[int, Columns]:
+        return sum(1 for _ in _lines(path, 0)), {"text": None}
 
     @staticmethod
     def rows(path: Path, start: int) -> Iterator[Record]:
-        with path.open("rb") as file:
-            for line in islice(file, start, None):
-                yield {"text": line.rstrip(b"\r\n").decode("utf-8", "replace")}
+        for line in _lines(path, start):
+            yield {"text": line.rstrip(b"\r\n").decode("utf-8", "replace")}
+
+    @staticmethod
+    def typed(path: Path, columns: Columns) -> Columns:
+        return text_fields(columns)
 
 
 class _JsonLines:
     """One JSON object or string a line."""
 
-    count = _Text.count
+    reads_text = False
+    stores_types = False
 
     @staticmethod
-    def columns(path: Path) -> list[str]:
-        first = next(_JsonLines.rows(path, 0), {})
-        return list(first)
+    def survey(path: Path) -> tuple[int, Columns]:
+        return _survey(_JsonLines.rows(path, 0), {})
 
     @staticmethod
     def rows(path: Path, start: int) -> Iterator[Record]:
-        with path.open("rb") as file:
-            for number, line in enumerate(islice(file, start, None), start + 1):
-                try:
-                    value = jsonio.loads(line)
-                except ValueError as exc:
-                    raise ConfigError(f"{path.name}, line {number}: not JSON: {exc}") from exc
-                if not isinstance(value, (str, dict)):
-                    raise ConfigError(f"{path.name}, line {number}: must be a JSON object or a string")
-                yield {"text": value} if isinstance(value, str) else value
+        for number, line in enumerate(_lines(path, start), start + 1):
+            try:
+                value = jsonio.loads(line)
+            except ValueError as exc:
+                raise ConfigError(f"{path.name}, line {number}: not JSON: {exc}") from exc
+            if not isinstance(value, (str, dict)):
+                raise ConfigError(f"{path.name}, line {number}: must be a JSON object or a string")
+            yield {"text": value} if isinstance(value, str) else value
 
     @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Sequence[str], specs: Sequence[OutputSpec]) -> None:
+    def typed(path: Path, columns: Columns) -> Columns:
+        return fields_of(columns, _JsonLines.rows(path, 0))
+
+    @staticmethod
+    def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("wb") as file:
             for row in rows:
-                file.write(jsonio.dumps(row) + b"\n")
+                file.write(document(row) + b"\n")
 
     @staticmethod
     def join(parts: Sequence[Path], path: Path) -> None:
@@ -79,27 +90,36 @@ class _JsonLines:
 class _Csv:
     """Comma-separated with a header; values that are no text or number are JSON."""
 
-    @staticmethod
-    def count(path: Path) -> int:
-        return sum(1 for _ in _Csv.rows(path, 0))
+    reads_text = True
+    stores_types = False
 
     @staticmethod
-    def columns(path: Path) -> list[str]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
+    def survey(path: Path) -> tuple[int, Columns]:
+        header = next(_cells(path), [])
+        check_unique(path, [name for name in header if name])
+        return _survey(_Csv.rows(path, 0), dict.fromkeys(header))
 
     @staticmethod
     def rows(path: Path, start: int) -> Iterator[Record]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from islice(csv.DictReader(file, restkey="more", restval=""), start, None)
+        cells = _cells(path)
+        header = next(cells, [])
+        for row in islice(filter(None, cells), start, None):
+            record: dict[str, Any] = {**dict.fromkeys(header, ""), **dict(zip(header, row))}
+            if len(row) > len(header):
+                record[SURPLUS] = row[len(header) :]
+            yield record
 
     @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Sequence[str], specs: Sequence[OutputSpec]) -> None:
+    def typed(path: Path, columns: Columns) -> Columns:
+        return text_fields(columns)
+
+    @staticmethod
+    def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            names = dict.fromkeys([*columns, *(spec.name for spec in specs), "error"])
-            writer = csv.DictWriter(file, list(names), extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([{name: _cell(row.get(name)) for name in names} for row in rows])
+            names = [*columns, *(spec.name for spec in specs), "error"]
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(names)
+            writer.writerows([[cell(row.get(name)) for name in names] for row in rows])
 
     @staticmethod
     def join(parts: Sequence[Path], path: Path) -> None:
@@ -111,81 +131,51 @@ class _Csv:
                     shutil.copyfileobj(source, sink, 1 << 20)
 
 
-class _Parquet:
-    """Columns keep their types; outputs are strings, float32, or lists of float32."""
-
-    @staticmethod
-    def count(path: Path) -> int:
-        return int(_pyarrow_parquet().ParquetFile(path).metadata.num_rows)
-
-    @staticmethod
-    def columns(path: Path) -> list[str]:
-        return list(_pyarrow_parquet().ParquetFile(path).schema_arrow.names)
-
-    @staticmethod
-    def rows(path: Path, start: int) -> Iterator[Record]:
-        seen = 0
-        for batch in _pyarrow_parquet().ParquetFile(path).iter_batches(batch_size=1024):
-            if seen + batch.num_rows > start:
-                yield from batch.slice(max(0, start - seen)).to_pylist()
-            seen += batch.num_rows
-
-    @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Sequence[str], specs: Sequence[OutputSpec]) -> None:
-        parquet = _pyarrow_parquet()
-        import pyarrow
-
-        kinds = {spec.name: _arrow_type(spec) for spec in specs}
-        arrays = {}
-        for name in dict.fromkeys([*columns, *kinds, "error"]):
-            values = [row.get(name) for row in rows]
-            kind = kinds.get(name, pyarrow.string() if name == "error" else None)
-            text = kind == pyarrow.string()
-            arrays[name] = pyarrow.array([_cell(value) if text else _plain(value) for value in values], type=kind)
-        parquet.write_table(pyarrow.table(arrays), path)
-
-    @staticmethod
-    def join(parts: Sequence[Path], path: Path) -> None:
-        import pyarrow
-
-        parquet = _pyarrow_parquet()
-        # A column that is null throughout one part has its type from another.
-        schemas = [parquet.read_schema(part) for part in parts]
-        schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
-        with parquet.ParquetWriter(path, schema) as writer:
-            for part in parts:
-                writer.write_table(parquet.read_table(part).cast(schema))
+def _cells(path: Path) -> Iterator[list[str]]:
+    """The rows of a CSV file, the header and empty ones among them."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        try:
+            yield from reader
+        except csv.Error as exc:
+            raise ConfigError(f"{path.name}, line {reader.line_num}: not CSV: {exc}") from exc
+        except UnicodeDecodeError as exc:
+            raise ConfigError(
+                f"{path.name}, line {_undecodable(path)}: not UTF-8; convert the file, "
+                "for example with iconv -f WINDOWS-1252 -t UTF-8"
+            ) from exc
 
 
-def _cell(value: Any) -> str | float | int | None:
-    value = _plain(value)
-    if value is None or isinstance(value, (str, float, int)):
-        return value
-    return jsonio.dumps(value).decode()
+def _undecodable(path: Path) -> int:
+    """The first line of a file that is not UTF-8."""
+    for number, line in enumerate(_lines(path, 0), 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            return number
+    raise AssertionError(f"{path} is UTF-8")
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+def _lines(path: Path, start: int) -> Iterator[bytes]:
+    """The lines behind the first `start`, without a byte order mark."""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        yield from islice(file, start, None)
 
 
-def _arrow_type(spec: OutputSpec) -> Any:
-    import pyarrow
-
-    if spec.datatype != "FP32":
-        return pyarrow.string()
-    return pyarrow.list_(pyarrow.float32()) if spec.shape else pyarrow.float32()
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError as exc:
-        raise MissingExtraError("pyarrow", "bulk") from exc
-    return parquet
+def _survey(rows: Iterator[Record], columns: Columns) -> tuple[int, Columns]:
+    n_rows, known = 0, dict(columns)
+    for row in rows:
+        n_rows += 1
+        if not row.keys() <= known.keys():
+            known.update(dict.fromkeys(row))
+    return n_rows, known
 
 
-READERS: dict[str, Any] = {".txt": _Text, ".jsonl": _JsonLines, ".csv": _Csv, ".parquet": _Parquet}
-WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": _Parquet}
+READERS: dict[str, Any] = {".txt": _Text, ".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parquet}
+WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parquet}
 
 
 def form_of(forms: Mapping[str, Any], path: Path) -> Any:

@@ -18,7 +18,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from bert_handler.bulk import Job, Part, Progress, answer, default_specs, run
+from bert_handler.bulk import Job, Part, Progress, answer, run
 from bert_handler.config import ENVIRONMENT_PREFIX
 from bert_handler.cpu import cpu_budget
 from bert_handler.errors import BertHandlerError, ConfigError, MissingExtraError
@@ -73,7 +73,7 @@ def score(
         )
     _, task, kind = open_model(target, engine=engine, device=device)
     config = task.model.config
-    job = Job.of(source, output, batch_rows, config)
+    job = Job.of(source, output, batch_rows, task, kind.name)
     wants_gpu = kind.supports_cuda and (config.device or "cuda").startswith("cuda")
     with _cluster(address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -164,10 +164,10 @@ class _Scorer:
             return _block(error=str(exc))
 
     def _answered(self, records: Sequence[Any]) -> pyarrow.Table:
-        response = answer(self._predictor, records)
+        response = answer(self._predictor, self._job, records)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "part"
-            self._job.write(records, response, default_specs(self._predictor), path)
+            self._job.write(records, response, path)
             return _block(part=path.read_bytes(), n_rows=len(records))
 
 

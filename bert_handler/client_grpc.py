@@ -124,7 +124,7 @@ class GrpcClient(V2Client):
         except grpc.RpcError as exc:
             metadata: Any = exc.trailing_metadata()
             trailing = {str(key): str(value) for key, value in metadata or ()}
-            return Exchange(_HTTP.get(exc.code().name, 500), None, exc.details() or exc.code().name, trailing)
+            return Exchange(_status(exc.code().name, trailing), None, exc.details() or exc.code().name, trailing)
 
 
 def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,8 +141,10 @@ def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": str(request.get("id", "")),
         "inputs": inputs,
-        "outputs": [{"name": output["name"]} for output in request.get("outputs", ())],
-        "parameters": {name: _parameter(name, value) for name, value in request.get("parameters", {}).items()},
+        "outputs": [
+            {"name": output["name"], "parameters": _parameters(output)} for output in request.get("outputs", ())
+        ],
+        "parameters": _parameters(request),
         "raw_input_contents": blocks,
     }
 
@@ -227,6 +229,15 @@ def _model_metadata(message: Any) -> dict[str, Any]:
         for side in ("inputs", "outputs")
     }
     return {"name": message.name, "versions": list(message.versions), "platform": message.platform, **tensors}
+
+
+def _status(code: str, trailing: Mapping[str, str]) -> int:
+    # gRPC itself refuses a message that is too large with the code of a full queue, which says when to come again.
+    return 413 if code == "RESOURCE_EXHAUSTED" and "retry-after" not in trailing else _HTTP.get(code, 500)
+
+
+def _parameters(owner: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _parameter(name, value) for name, value in owner.get("parameters", {}).items()}
 
 
 def _parameter(name: str, value: Any) -> dict[str, Any]:

@@ -65,7 +65,10 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         model = await self._model(request.name, request.version, context)
-        return pb.ModelMetadataResponse(**await model.metadata())
+        try:
+            return pb.ModelMetadataResponse(**await model.metadata())
+        except RequestError as exc:
+            return await _abort(context, exc.status, str(exc))
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         model = await self._model(request.model_name, request.model_version, context)

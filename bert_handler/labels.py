@@ -15,11 +15,16 @@ INDEX_TO_NAME = "index_to_name.json"
 
 
 class Labels:
-    """The model's label names, by index and by name."""
+    """The model's label names, by index and by name.
+
+    Several may have one name: stars that mean the same, for instance.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self._index = {name: index for index, name in enumerate(names)}
+        self._indices: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            self._indices.setdefault(name, []).append(index)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -29,8 +34,14 @@ class Labels:
 
     def index(self, label: Any) -> int:
         """Index of a label that a client gave by name or by number."""
-        if isinstance(label, str) and label in self._index:
-            return self._index[label]
+        if isinstance(label, str) and label in self._indices:
+            indices = self._indices[label]
+            if len(indices) > 1:
+                raise InvalidRequestError(
+                    f"target: {label!r} is the label of indices {', '.join(map(str, indices))}; "
+                    f"give the index, or each its own name in {INDEX_TO_NAME}"
+                )
+            return indices[0]
         if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.names):
             return label
         if isinstance(label, str):

@@ -57,7 +57,8 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[
         config.do_lower_case,
         trust_remote_code=config.trust_remote_code,
     )
-    return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory))
+    fingerprint = artifact.unowned().fingerprint
+    return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory, fingerprint))
 
 
 def _engine_for(task: Task, name: str) -> type[Engine]:

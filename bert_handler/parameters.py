@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable
+
+from bert_handler import jsonio
 
 MAX_QUOTED = 40
 """Characters of a client's word that an error message repeats."""
@@ -37,7 +40,7 @@ class Parameter:
     def parse(self, value: Any, *, text: bool = False) -> Any:
         """Return `value` as this parameter's kind.
 
-        text: also take the spelled forms of a file or an environment ("150", "true", "a,b").
+        text: also take the spelled forms of a file or an environment ("150", "true", "a,b", '["a", "b"]').
         Raises ValueError with what is allowed, naming the parameter.
         """
         if value is None and self.default is None:
@@ -159,6 +162,9 @@ def _from_text(value: str, kind: type) -> Any:
     word = value.strip()
     if kind is bool:
         return True if word.lower() in _TRUE else False if word.lower() in _FALSE else value
+    if kind is list and word.startswith("["):
+        with suppress(ValueError):
+            return jsonio.loads(word)
     if kind is list:
         return [item.strip() for item in word.split(",") if item.strip()]
     try:

@@ -76,6 +76,7 @@ class Pending(Ticket):
         if predictor.task.needs_generation:
             self.rows = [row._replace(given_up=self.given_up) for row in self.rows]
         self.request = request
+        self.patient = not request.bounded
         self._predictor = predictor
         self._slots = slots
 
@@ -215,7 +216,8 @@ class Predictor:
             encoded = iter(self._encode(examples))
         pendings = []
         for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
-            slots = self._bounded([next(encoded) if isinstance(item, Example) else item for item in items])
+            slots = [next(encoded) if isinstance(item, Example) else item for item in items]
+            slots = self._bounded(slots) if request.bounded else slots
             own = sooner(request.deadline, deadline)
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
@@ -322,7 +324,7 @@ class Predictor:
 
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
         try:
-            if len(request.instances) > self.config.max_instances:
+            if request.bounded and len(request.instances) > self.config.max_instances:
                 raise RequestTooLargeError(
                     f"the request has {len(request.instances)} instances; max_instances is {self.config.max_instances}"
                 )
@@ -340,7 +342,7 @@ class Predictor:
                 items.append(self.task.parse(instance, base))
             except RequestError as exc:
                 items.append(Failure(exc))
-        return self._sized(items) if self.task.multiplies else items
+        return self._sized(items) if request.bounded and self.task.multiplies else items
 
     def _sized(self, items: list[Example | Failure]) -> list[Example | Failure]:
         """The instances of one request, all refused where too much would be made of them."""

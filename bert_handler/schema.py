@@ -54,6 +54,7 @@ class Request(NamedTuple):
     binary_default: whether an output that was not named apart is wanted as raw bytes.
     deadline: time.monotonic() after which nobody waits for the answer any more.
     trace: its spans, where they are recorded.
+    bounded: whether the limits of one request hold, and a full queue refuses it: not for the rows of a file.
     """
 
     instances: Sequence[Instance]
@@ -65,6 +66,7 @@ class Request(NamedTuple):
     binary_default: bool = False
     deadline: float | None = None
     trace: Trace = UNTRACED
+    bounded: bool = True
 
 
 @dataclass(frozen=True)

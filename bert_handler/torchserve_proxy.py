@@ -35,6 +35,8 @@ FORWARDED = (
 )
 FORM = "application/x-www-form-urlencoded"
 KEY_REFUSED = (400, 401, 403)
+METADATA_S = 5.0
+"""How long a model's metadata are taken as known: another version of it may be registered."""
 RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
 
 
@@ -64,7 +66,9 @@ class TorchServe:
         left = remaining_s(deadline_of(headers, {}))
         timeout = self._timeout if left is None else httpx.Timeout(left, connect=min(left, 2))
         path = f"/explanations/{model}" if headers.get(EXPLAIN_HEADER) == "True" else f"/predictions/{model}"
-        request = self._http().build_request("POST", path, content=body, headers=own, timeout=timeout)
+        # A header's bytes are any; httpx would encode text as ASCII.
+        raw = {name.encode("latin-1"): value.encode("latin-1") for name, value in own.items()}
+        request = self._http().build_request("POST", path, content=body, headers=raw, timeout=timeout)
         return await self._http().send(request, stream=stream)
 
     async def describe(self, model: str) -> Mapping[str, Any]:
@@ -129,6 +133,7 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         # The front itself can serve at once; `healthy` says whether the model behind it can.
         self.ready = True
         self._metadata: Mapping[str, Any] | None = None
+        self._fresh_until = 0.0
 
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Forward one body, count it, and log its id."""
@@ -183,12 +188,15 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             record(self.name, self.metrics, headers, response.status_code, time.perf_counter() - started)
 
     async def metadata(self) -> Mapping[str, Any]:
-        """V2 model metadata, as the handler behind TorchServe states it."""
-        if self._metadata is None:
+        """V2 model metadata, as the handler behind TorchServe states it, or stated it last."""
+        if self._metadata is None or time.monotonic() >= self._fresh_until:
+            # Set before: those who come meanwhile take what is known.
+            self._fresh_until = time.monotonic() + METADATA_S
             try:
                 self._metadata = await self.server.describe(self.name)
             except (httpx.HTTPError, ValueError, OSError) as exc:
-                raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
+                if self._metadata is None:
+                    raise NotReadyError(f"TorchServe does not describe {self.name!r} yet") from exc
         return self._metadata
 
     async def healthy(self) -> bool:

@@ -69,7 +69,10 @@ def request_body(message: Any) -> tuple[bytes, dict[str, str]]:
     if message.id:
         document["id"] = message.id
     if message.outputs:
-        document["outputs"] = [{"name": output.name} for output in message.outputs]
+        document["outputs"] = [
+            {"name": output.name, "parameters": {**parameters(output.parameters), "binary_data": True}}
+            for output in message.outputs
+        ]
     document["parameters"] = {**parameters(message.parameters), "binary_data_output": True}
     header = jsonio.dumps(document)
     return header + b"".join(blocks), {HEADER_LENGTH: str(len(header))}

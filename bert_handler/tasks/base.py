@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,8 @@ class Model:
     config: HandlerConfig
     directory: Path | None = None
     """Where the model's files are: some tasks read settings that are stored beside the weights."""
+    fingerprint: Callable[[], str] = lambda: ""
+    """Makes the SHA-256 over the files that its answers depend on."""
 
     @cached_property
     def max_length(self) -> int | None:

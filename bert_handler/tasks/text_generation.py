@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bert_handler import jsonio
+from bert_handler.ending import ENDING
 from bert_handler.errors import ConfigError, DeadlineError, InvalidRequestError, RequestTooLargeError
 from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
@@ -185,7 +186,7 @@ class TextGeneration(Task):
         given_up: set[int] = set()
 
         def watch(row: int, token: int | None) -> bool:
-            if rows[row].given_up():
+            if rows[row].given_up() or ENDING.is_set():
                 given_up.add(row)
                 return True
             if token is None or not is_read:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers.normalizers import BertNormalizer
 
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.tokenization.spec import TokenizerSpec
@@ -51,7 +53,31 @@ def convert(
         raise ConfigError(
             f"{type(loaded).__name__} is a slow tokenizer without offsets; save the model with its tokenizer.json"
         )
-    return tokenizers.Tokenizer.from_str(loaded.backend_tokenizer.to_str()), _spec_of(loaded, model_config)
+    spec = _spec_of(loaded, model_config)
+    lowers = _lowers(loaded.backend_tokenizer) if do_lower_case is None else do_lower_case
+    return tokenizers.Tokenizer.from_str(loaded.backend_tokenizer.to_str()), replace(spec, do_lower_case=lowers)
+
+
+def set_lower_case(tokenizer: tokenizers.Tokenizer, spec: TokenizerSpec, lower: bool) -> TokenizerSpec:
+    """Have a converted tokenizer lower-case texts, or not, as transformers would have converted it.
+
+    Raises ConfigError where its normalizer is none that can be told.
+    """
+    own = tokenizer.normalizer
+    if isinstance(own, BertNormalizer):
+        rest = {name: getattr(own, name) for name in ("clean_text", "handle_chinese_chars", "strip_accents")}
+        tokenizer.normalizer = BertNormalizer(lowercase=lower, **rest)
+        return replace(spec, do_lower_case=lower)
+    if spec.do_lower_case is not None:
+        raise ConfigError(
+            f"setting do_lower_case={lower}, but the model's tokenizer.json was made with {spec.do_lower_case}; "
+            "archive the model again with this setting"
+        )
+    return spec
+
+
+def _lowers(tokenizer: Any) -> bool:
+    return tokenizer.normalizer is not None and "a" in tokenizer.normalizer.normalize_str("A")
 
 
 def _spec_of(loaded: Any, model_config: Mapping[str, Any]) -> TokenizerSpec:

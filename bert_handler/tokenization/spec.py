@@ -19,6 +19,7 @@ class TokenizerSpec:
 
     input_names: inputs that the model takes, in the tokenizer's order.
     max_length: most tokens of one sequence, special tokens included; None where there is no limit.
+    do_lower_case: as the setting was when tokenizer.json was made, else as it does; None where that was not kept.
     """
 
     input_names: tuple[str, ...]
@@ -31,6 +32,7 @@ class TokenizerSpec:
     mask_id: int | None = None
     unk_id: int | None = None
     special_ids: tuple[int, ...] = ()
+    do_lower_case: bool | None = None
 
     @classmethod
     def read(cls, path: Path) -> TokenizerSpec:
@@ -69,4 +71,5 @@ _SPEC_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "mask_token": lambda value: value is None or isinstance(value, str),
     "mask_id": lambda value: value is None or _is_id(value),
     "unk_id": lambda value: value is None or _is_id(value),
+    "do_lower_case": lambda value: value is None or isinstance(value, bool),
 }

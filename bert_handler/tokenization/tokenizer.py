@@ -18,7 +18,7 @@ import tokenizers
 
 from bert_handler.errors import InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import IntArray, Tokens
-from bert_handler.tokenization.conversion import convert
+from bert_handler.tokenization.conversion import convert, set_lower_case
 from bert_handler.tokenization.spec import TOKENIZER_SPEC, TokenizerSpec
 from bert_handler.tokenization.template import SPECIAL, Template, packed
 from bert_handler.tokenization.truncation import Truncation, strided_windows, truncated_window
@@ -91,7 +91,10 @@ class TextTokenizer:
         """Load from tokenizer_spec.json and tokenizer.json, else convert with transformers."""
         path = directory / TOKENIZER_SPEC
         if path.is_file():
-            return cls(tokenizers.Tokenizer.from_file(str(directory / TOKENIZER)), TokenizerSpec.read(path))
+            backend, spec = tokenizers.Tokenizer.from_file(str(directory / TOKENIZER)), TokenizerSpec.read(path)
+            if do_lower_case not in (None, spec.do_lower_case):
+                spec = set_lower_case(backend, spec, bool(do_lower_case))
+            return cls(backend, spec)
         return cls(*convert(directory, model_config, do_lower_case, trust_remote_code=trust_remote_code))
 
     def encode(

@@ -97,6 +97,18 @@ def test_what_is_neither_zip_nor_tar_is_damaged(tmp_path, content):
     refused(path, "m.mar is cut short or damaged")
 
 
+def test_a_model_is_known_by_its_files_also_when_they_are_gone(mar, entries, write):
+    opened = Artifact.open(mar).unowned()
+    assert not opened.directory.exists()
+    model = Artifact.open(mar)
+    unpacked = Artifact.of_directory(model.directory)
+    assert opened.fingerprint() == model.fingerprint() == unpacked.fingerprint()
+    (model.directory / "index_to_name.json").write_text('{"0": "no", "1": "yes"}')
+    assert unpacked.fingerprint() != opened.fingerprint()
+    stock = Artifact.open(write({name: entries[name] for name in entries if "MAR-INF/S" not in name})).unowned()
+    assert len(stock.fingerprint()) == len(opened.fingerprint())
+
+
 @pytest.mark.parametrize("kept", [0, 1, 21, 100, 1000, 0.5, 0.99, -1, -22])
 def test_cut_short(mar, tmp_path, kept):
     content = mar.read_bytes()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bert_handler import cores
-from bert_handler.batching import Limits, Scheduler
+from bert_handler.batching import Limits, Scheduler, Ticket, settle
 from bert_handler.cost import Cost
 from bert_handler.errors import DeviceLostError, InternalError, QueueFullError
 from bert_handler.schema import Row
@@ -177,6 +180,33 @@ def test_a_full_queue_says_when_to_come_again(scheduler, forwards):
         waiting.result()
 
 
+@pytest.mark.timeout(20)
+def test_the_rows_of_a_patient_ticket_wait_for_room(scheduler, forwards):
+    ticket = patient([row(length) for length in range(1, 51)] * 10)
+    scheduler.enqueue([ticket])
+    assert len(scheduler) <= LIMITS.max_queue_rows
+    assert lengths(ticket.waiter) == list(range(1, 51)) * 10
+    assert sum(n for n, _ in forwards.calls) == 500
+
+
+@pytest.mark.timeout(20)
+def test_a_patient_ticket_does_not_outwait_its_model(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    forwards.gate.clear()
+    closing = threading.Timer(0.1, scheduler.close)
+    closing.start()
+    with pytest.raises(QueueFullError, match="unloaded"):
+        scheduler.enqueue([patient([row()] * 500)])
+    forwards.gate.set()
+    closing.join()
+
+
+def patient(rows):
+    ticket = Ticket(rows, None, Future(), settle)
+    ticket.patient = True
+    return ticket
+
+
 def test_closing_answers_what_waits(forwards):
     scheduler = Scheduler(forwards, LIMITS)
     futures = [scheduler.submit([row(length)]) for length in (3, 30, 60)]
@@ -235,3 +265,37 @@ def test_the_only_core_can_be_lent(forwards):
         lease.give_way()
         assert lengths(future) == [3]
     scheduler.close()
+
+
+ENDS = """
+import sys, time
+from bert_handler.batching import Scheduler
+from tests.unit.test_batching import LIMITS, row
+
+def run(rows, threads):
+    print("begun", flush=True)
+    time.sleep(0.3)
+    print("computed", flush=True)
+    return [{} for _ in rows]
+
+scheduler = Scheduler(run, LIMITS)
+for count in map(int, sys.argv[1:]):
+    scheduler.submit([row()] * count)
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(("counts", "printed"), [([], []), ([1, 90], ["begun", "computed"])])
+def test_a_process_ends_when_the_forwards_that_run_have_ended(counts, printed):
+    command = [sys.executable, "-c", ENDS, *map(str, counts)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == printed
+
+
+def test_a_closed_scheduler_is_kept_by_nobody(forwards):
+    scheduler = Scheduler(forwards, LIMITS)
+    known = weakref.ref(scheduler)
+    scheduler.close()
+    del scheduler
+    gc.collect()
+    assert known() is None

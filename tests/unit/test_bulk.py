@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from bert_handler.errors import ConfigError
 
 pytest.importorskip("pyarrow")
 TEXTS = ["The film was good.", 'A "bad", long\nfilm', "", "Yes, it was: the best 😀 of the year."]
+NLI = {"id2label": {0: "contradiction", 1: "entailment"}, "label2id": {"contradiction": 0, "entailment": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,54 @@ def test_a_refused_row_has_its_error_and_its_neighbours_their_answers(tmp_path, 
     assert "text is missing" in rows[2]["error"]
 
 
+@pytest.mark.parametrize("settings", [{"max_instances": 3}, {"max_request_tokens": 30}, {"max_queue_rows": 3}])
+def test_what_bounds_a_request_does_not_bound_a_file(tmp_path, zoo, load, expected, settings):
+    bounded = load(zoo("bert", "sequence_classification"), **settings)
+    bulk.score(bounded, write(tmp_path / "in.jsonl", TEXTS * 10), tmp_path / "out.jsonl", batch_rows=16)
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["error"] for row in rows] == [None] * 40
+    assert [row["predict"] for row in rows] == expected * 10
+
+
+def test_rows_of_many_sequences_wait_for_the_queue(tmp_path, zoo, load):
+    settings = {"candidate_labels": [f"label {i}" for i in range(20)], "max_queue_rows": 64}
+    zero_shot = load(zoo("bert", "sequence_classification", **NLI), mode="zero_shot_classification", **settings)
+    source = write(tmp_path / "in.jsonl", [f"text {i}" for i in range(60)])
+    bulk.score(zero_shot, source, tmp_path / "out.jsonl", batch_rows=20)
+    assert [row["error"] for row in read(tmp_path / "out.jsonl")] == [None] * 60
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", '{"text": "the cat", "candidate_labels": ["a", "b, c"], "multi_label": true, "id": 1}\n'),
+        ("in.csv", 'text,candidate_labels,multi_label,stride,id\nthe cat,"[""a"", ""b, c""]",true,,1\n'),
+    ],
+)
+def test_a_row_brings_its_own_parameters(tmp_path, zoo, load, name, content):
+    zero_shot = load(zoo("bert", "sequence_classification", **NLI), mode="zero_shot_classification", outputs=["scores"])
+    (tmp_path / name).write_text(content)
+    bulk.score(zero_shot, tmp_path / name, tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
+    instance = {"text": "the cat", "candidate_labels": ["a", "b, c"], "multi_label": True}
+    (expected,) = zero_shot.predict([instance])
+    assert row["error"] is None
+    assert row["scores"] == pytest.approx(expected["scores"].tolist())
+    assert str(row["id"]) == "1"
+
+
+def test_a_wrong_parameter_is_the_error_of_its_row(tmp_path, predictor):
+    source = tmp_path / "in.csv"
+    source.write_text("text,top_k,seed\na,2,x\nb,many,x\n")
+    bulk.score(predictor, source, tmp_path / "out.jsonl")
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["error"] for row in rows] == [None, "parameter top_k must be an integer, not a string"]
+    assert len(rows[0]["predict"]) == 2
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "top_k": "2"}\n')
+    bulk.score(predictor, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert read(tmp_path / "out.jsonl")[0]["error"] == "parameter top_k must be an integer, not a string"
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_an_empty_file_gives_an_empty_one(tmp_path, predictor, suffix):
     source = write(tmp_path / "in.csv", [])
@@ -93,6 +144,7 @@ def test_unknown_formats_and_damaged_lines_are_named(tmp_path, predictor):
     source.write_text('{"text": "a"}\n{"text": \n')
     with pytest.raises(ConfigError, match=r"in\.jsonl, line 2"):
         bulk.score(predictor, source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl.parts").exists()
     with pytest.raises(ConfigError, match=r"out\.xml: the name must end with one of \.jsonl, \.csv, \.parquet"):
         bulk.score(predictor, source, tmp_path / "out.xml")
 
@@ -114,14 +166,53 @@ def test_an_interruption_takes_the_rows_back_that_are_with_the_engine(tmp_path, 
     release.set()
 
 
+def stopped(predictor, source, output):
+    """A run that was stopped behind its first part."""
+
+    def stop(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bulk.score(predictor, source, output, 2, stop)
+
+
 def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
     source = tmp_path / "in.jsonl"
-    source.write_text('{"text": "a"}\n' * 4 + "broken\n")
-    with pytest.raises(ConfigError):
-        bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
+    source.write_text('{"text": "a"}\n' * 4)
+    stopped(predictor, source, tmp_path / "out.jsonl")
     source.write_text('{"text": "a"}\n' * 5)
     with pytest.raises(ConfigError, match="parts of another run"):
         bulk.score(predictor, source, tmp_path / "out.jsonl", batch_rows=2)
+
+
+@pytest.mark.parametrize(
+    ("head", "settings", "difference"),
+    [
+        ("sequence_classification", {"top_k": 2}, r"\(setting top_k was null, is 2\); remove it"),
+        ("sequence_classification", {"outputs": ["score"]}, r'\(outputs was \["predict"\], is \["score"\]\)'),
+        ("token_classification", {}, 'task was "sequence_classification", is "token_classification"; model was'),
+    ],
+)
+def test_another_model_does_not_go_on_with_the_parts(tmp_path, zoo, load, predictor, head, settings, difference):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    stopped(predictor, source, output)
+    with pytest.raises(ConfigError, match=difference):
+        bulk.score(load(zoo("bert", head), **settings), source, output, 2)
+    assert bulk.score(load(zoo("bert", "sequence_classification"), max_batch_rows=2), source, output, 2) == 4
+
+
+def test_other_weights_and_a_changed_input_do_not_go_on_with_the_parts(tmp_path, zoo, load, predictor):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    stopped(predictor, source, output)
+    other = shutil.copytree(zoo("bert", "sequence_classification"), tmp_path / "other")
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x3f")
+    with pytest.raises(ConfigError, match=r'out\.csv\.parts holds parts of another run \(model was "\w+", is "\w+"\)'):
+        bulk.score(load(other), source, output, 2)
+    os.utime(source, (1, 1))
+    with pytest.raises(ConfigError, match=r"input_modified was .*or give another --output"):
+        bulk.score(predictor, source, output, 2)
 
 
 SLOW = """

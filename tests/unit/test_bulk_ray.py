@@ -11,6 +11,7 @@ import pytest
 from bert_handler import bulk
 from bert_handler.cli import main
 from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.loading import open_model
 from tests.unit.test_bulk import read, write
 
 ray = pytest.importorskip("ray")
@@ -80,7 +81,7 @@ def test_actors_write_the_same_bytes_as_one_machine(tmp_path, model, predictor):
 def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path, predictor):
     source = tmp_path / "in.jsonl"
     source.write_text("")
-    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.config)
+    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.task, "torch")
     assert [block["records"].to_pylist() for block in bulk_ray._blocks(job, 0)] == [[bulk_ray.pickle.dumps([])]]
     source.write_text('"a"\n"b"\nbroken\n')
     whole, damaged = bulk_ray._blocks(job, 0)
@@ -92,10 +93,17 @@ def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path, pred
 
 def test_an_actor_that_cannot_load_says_why(tmp_path, model, predictor):
     source = write(tmp_path / "in.jsonl", TEXTS[:2])
-    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.config)
+    job = bulk.Job.of(source, tmp_path / "out.csv", 2, predictor.task, "torch")
     scorer = bulk_ray._Scorer(job, {"target": model, "engine": "onnx", "environ": {}})
     (block,) = bulk_ray._blocks(job, 0)
     assert "onnx" in scorer(block)["error"][0].as_py()
+
+
+def test_both_runners_know_a_model_by_the_same_state(tmp_path, model, predictor):
+    source, output = write(tmp_path / "in.jsonl", TEXTS[:2]), tmp_path / "out.csv"
+    _, task, kind = open_model(model, environ={})
+    here, there = (predictor.task, predictor.engine.name), (task, kind.name)
+    assert bulk.Job.of(source, output, 2, *here).state == bulk.Job.of(source, output, 2, *there).state
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ LAYERS = (
         "alarms",
         "deadlines",
         "deferred",
+        "ending",
         "memory",
         "signing",
         "tracing",
@@ -53,7 +54,7 @@ LAYERS = (
     }
     | {"guard", "one_write", "openapi", "repository"},
     {"handler", "kserve_grpc", "kserve_model", "torchserve_proxy", "client", "client_grpc"},
-    {"packaging", "bulk", "bulk_formats", "bulk_ray"},
+    {"packaging", "bulk", "bulk_formats", "bulk_parquet", "bulk_parts", "bulk_ray", "bulk_values"},
     {"commands", "cli", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -368,3 +368,28 @@ def test_do_lower_case_overrides_the_tokenizers_own(do_lower_case, tokens, zoo):
     model_config = json.loads((directory / "config.json").read_text())
     found = convert(directory, model_config, do_lower_case)[0].encode("BERLIN", add_special_tokens=False).tokens
     assert found == tokens if tokens else found != ["berlin"]
+
+
+def converted(directory, target, do_lower_case):
+    """The files of an archive's tokenizer."""
+    backend, spec = convert(directory, json.loads((directory / "config.json").read_text()), do_lower_case)
+    backend.save(str(target / "tokenizer.json"))
+    (target / "tokenizer_spec.json").write_bytes(spec.to_json())
+    return target
+
+
+@pytest.mark.parametrize("setting", [True, False, None])
+@pytest.mark.parametrize("architecture", ["bert", "electra", "mpnet", "roberta"])
+def test_do_lower_case_means_the_same_to_a_converted_tokenizer(architecture, setting, zoo, tmp_path):
+    directory = zoo(architecture, "embedding")
+    converted(directory, tmp_path, setting if architecture == "roberta" else None)
+    loaded = TextTokenizer.load(tmp_path, {}, setting, trust_remote_code=False)
+    expected = convert(directory, json.loads((directory / "config.json").read_text()), setting)[0]
+    assert loaded.backend.encode("The CAFÉ").ids == expected.encode("The CAFÉ").ids
+
+
+def test_a_converted_tokenizer_that_cannot_be_told_is_to_be_archived_again(zoo, tmp_path):
+    converted(zoo("albert", "embedding"), tmp_path, None)
+    TextTokenizer.load(tmp_path, {}, True, trust_remote_code=False)
+    with pytest.raises(ConfigError, match=r"do_lower_case=False, but .* was made with True; archive the model again"):
+        TextTokenizer.load(tmp_path, {}, False, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""The front's way of a stream, with a stand-in for the TorchServe behind it."""
+"""The front of a TorchServe: what it passes on, and what it knows of the model behind it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,75 @@ import gc
 import httpx
 import pytest
 
-pytest.importorskip("kserve")
+from bert_handler import jsonio, torchserve_proxy
+from bert_handler.errors import ModelNotFoundError, NotReadyError
+from bert_handler.routes import find
 from bert_handler.torchserve_proxy import FrontModel, TorchServe
+
+
+class Behind:
+    """Stands in for TorchServe: notes the headers that arrive, and describes one version."""
+
+    def __init__(self):
+        self.version = "1.0"
+        self.headers = []
+        self.described = 0
+
+    def __call__(self, request):
+        if self.version is None:
+            raise httpx.ConnectError("away")
+        self.headers.append(dict(request.headers.raw))
+        if "describe" in request.headers:
+            self.described += 1
+            return httpx.Response(200, content=jsonio.dumps({"name": "m", "versions": [self.version]}))
+        return httpx.Response(200, content=b'{"predictions": []}', headers={"content-type": "application/json"})
+
+
+@pytest.fixture
+def behind():
+    return Behind()
+
+
+@pytest.fixture
+async def front(behind):
+    server = TorchServe("http://torchserve")
+    async with httpx.AsyncClient(base_url=server.url, transport=httpx.MockTransport(behind)) as client:
+        server._client = client
+        yield FrontModel("m", server)
+
+
+async def test_header_values_pass_as_the_bytes_that_came(front, behind):
+    value = "naïve 東京".encode().decode("latin-1")
+    reply = await front.reply(b"a text", {"x-request-id": value, "content-type": "text/plain; charset=é"}, None)
+    assert reply.status == 200
+    assert behind.headers[0][b"x-request-id"] == "naïve 東京".encode()
+    assert behind.headers[0][b"content-type"] == "text/plain; charset=é".encode("latin-1")
+
+
+async def test_the_model_is_not_described_for_every_request(front, behind):
+    for _ in range(3):
+        assert (await front.metadata())["versions"] == ["1.0"]
+    assert behind.described == 1
+
+
+async def test_a_new_version_behind_the_front_is_found(front, behind, monkeypatch):
+    monkeypatch.setattr(torchserve_proxy, "METADATA_S", 0)
+    assert await find({"m": front}, "m", "1.0") is front
+    behind.version = "2.0"
+    assert await find({"m": front}, "m", "2.0") is front
+    with pytest.raises(ModelNotFoundError, match=r"has version 2\.0, not '1\.0'"):
+        await find({"m": front}, "m", "1.0")
+    behind.version = None
+    assert (await front.metadata())["versions"] == ["2.0"]
+
+
+async def test_what_was_never_described_is_not_ready(front, behind):
+    behind.version = None
+    with pytest.raises(NotReadyError, match="does not describe 'm' yet"):
+        await front.metadata()
+    behind.version = "1.0"
+    assert (await front.metadata())["versions"] == ["1.0"]
+
 
 EVENTS = [b'data: {"text":"a"}\n\n', b'data: {"predict":"a"}\n\n']
 
@@ -27,8 +94,8 @@ class Body(httpx.AsyncByteStream):
 
 
 @pytest.fixture
-def front():
-    """`front(status, **response)`: a front model whose TorchServe gives that answer."""
+def answering():
+    """`answering(status, **response)`: a front model whose TorchServe gives that answer."""
 
     def make(status, **response):
         server = TorchServe("http://torchserve")
@@ -39,9 +106,9 @@ def front():
     return make
 
 
-async def test_a_stream_is_passed_on_and_counted_at_its_end(front):
+async def test_a_stream_is_passed_on_and_counted_at_its_end(answering):
     body = Body()
-    model = front(200, headers={"content-type": "text/event-stream"}, stream=body)
+    model = answering(200, headers={"content-type": "text/event-stream"}, stream=body)
     events = await model.stream(b"a", {"accept": "text/event-stream"}, None)
     assert not model.metrics.requests
     assert [event async for event in events] == EVENTS
@@ -49,9 +116,9 @@ async def test_a_stream_is_passed_on_and_counted_at_its_end(front):
     assert body.closed
 
 
-async def test_a_stream_that_nobody_begins_to_read_gives_its_connection_back(front):
+async def test_a_stream_that_nobody_begins_to_read_gives_its_connection_back(answering):
     body = Body()
-    model = front(200, headers={"content-type": "text/event-stream"}, stream=body)
+    model = answering(200, headers={"content-type": "text/event-stream"}, stream=body)
     events = await model.stream(b"a", {"accept": "text/event-stream"}, None)
     del events
     gc.collect()
@@ -61,7 +128,7 @@ async def test_a_stream_that_nobody_begins_to_read_gives_its_connection_back(fro
 
 
 @pytest.mark.parametrize(("status", "given"), [(400, {"error": "wrong"}), (503, {"code": 503, "message": "away"})])
-async def test_a_refused_stream_is_counted(front, status, given):
-    model = front(status, json=given)
+async def test_a_refused_stream_is_counted(answering, status, given):
+    model = answering(status, json=given)
     assert (await model.stream(b"a", {"accept": "text/event-stream"}, None)).status == status
     assert model.metrics.requests == {str(status): 1}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -481,3 +483,19 @@ def test_an_engine_that_cannot_generate_is_refused_at_load(zoo, load, monkeypatc
     monkeypatch.setattr("bert_handler.loading.engine_class", lambda name: Forward)
     with pytest.raises(ConfigError, match="cannot generate text; text_generation needs engine: torch"):
         load(zoo("gpt2", "generation"), engine="onnx")
+
+
+ENDS = """
+import sys, time
+from bert_handler import Predictor
+from bert_handler.schema import Request
+predictor = Predictor.load(sys.argv[1], device="cpu", environ={})
+predictor.begin([Request([{"text": "the dog", "max_new_tokens": 1000}])])
+time.sleep(0.1)
+"""
+
+
+def test_a_process_may_end_while_text_is_generated(zoo):
+    command = [sys.executable, "-c", ENDS, zoo("t5", "generation")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr

@@ -1,0 +1,68 @@
+"""The finished parts of an output, beside it until all are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+from bert_handler import jsonio
+from bert_handler.errors import ConfigError
+
+STATE = "state.json"
+MAX_LISTED = 4
+"""Differences of two runs that an error message lists."""
+
+
+class Parts:
+    """The finished parts beside an output, and what they were made from.
+
+    Raises ConfigError where those that are there were made from something else.
+    """
+
+    def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
+        self._target = target
+        self._directory = target.with_name(f"{target.name}.parts")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        known = self._directory / STATE
+        content = jsonio.dumps(state)
+        if known.is_file():
+            self._check(known.read_bytes(), content)
+        _write_whole(known, lambda path: path.write_bytes(content))
+
+    def __len__(self) -> int:
+        return len(list(self._directory.glob("*.part")))
+
+    def add(self, write: Callable[[Path], None]) -> None:
+        """Write the next part, whole or not at all."""
+        _write_whole(self._directory / f"{len(self):08d}.part", write)
+
+    def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
+        """Write the output from all parts, and remove them."""
+        _write_whole(self._target, lambda path: join(sorted(self._directory.glob("*.part")), path))
+        shutil.rmtree(self._directory)
+
+    def _check(self, found: bytes, wanted: bytes) -> None:
+        old, new = jsonio.loads(found), jsonio.loads(wanted)
+        keys = [key for key in {**old, **new} if _said(old, key) != _said(new, key)]
+        if keys:
+            different = "; ".join(f"{key} was {_said(old, key)}, is {_said(new, key)}" for key in keys[:MAX_LISTED])
+            more = f"; and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
+            raise ConfigError(
+                f"{self._directory} holds parts of another run ({different}{more}); "
+                "remove it to begin anew, or give another --output"
+            )
+
+
+def _said(state: Mapping[str, Any], key: str) -> str:
+    return jsonio.dumps(state[key]).decode() if key in state else "not told"
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,93 @@
+"""gRPC of the KServe host and the front, and what its client makes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bert_handler.client import Retry
+from bert_handler.client_grpc import GrpcClient, request_fields
+from bert_handler.errors import InvalidRequestError, NotReadyError, QueueFullError, RequestTooLargeError
+from bert_handler.guard import Guard
+from bert_handler.kserve_grpc import Servicer, grpc_server
+from bert_handler.kserve_model import LocalModel
+from bert_handler.protocols import error_reply
+
+MAX_BODY_BYTES = 10_000
+
+
+class Away:
+    """Stands in for a model whose TorchServe does not answer, or is full."""
+
+    async def metadata(self):
+        raise NotReadyError("TorchServe does not describe 'away' yet")
+
+    async def reply(self, body, headers, protocol):
+        return error_reply(QueueFullError("64 sequences are waiting already", 7))
+
+
+@pytest.fixture
+async def client(zoo, load):
+    models = {"bert": LocalModel("bert", load(zoo("bert", "sequence_classification"))), "away": Away()}
+    server = grpc_server(Servicer(lambda: models), "127.0.0.1:0", Guard(), MAX_BODY_BYTES, None)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    with GrpcClient(f"http://127.0.0.1:{port}", retry=Retry(attempts=2)) as made:
+        made.waits = []
+        made._sleep = made.waits.append
+        yield made
+    await server.stop(0)
+
+
+async def test_a_message_that_is_too_large_is_not_sent_again(client):
+    with pytest.raises(RequestTooLargeError, match="larger than max") as refused:
+        await asyncio.to_thread(client.infer, "bert", "x" * 2 * MAX_BODY_BYTES)
+    assert refused.value.status == 413
+    assert client.waits == []
+
+
+async def test_a_full_queue_is_asked_again_when_it_said(client):
+    with pytest.raises(QueueFullError, match="waiting already"):
+        await asyncio.to_thread(client.infer, "away", "x")
+    assert client.waits == [7]
+
+
+async def test_metadata_of_a_model_that_is_away_is_unavailable(client):
+    with pytest.raises(NotReadyError, match="TorchServe does not describe 'away' yet"):
+        await asyncio.to_thread(client.metadata, "away")
+
+
+async def test_an_unknown_parameter_of_an_output_is_named(client):
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    request = {"inputs": [tensor], "outputs": [{"name": "predict", "parameters": {"classification": 2}}]}
+    with pytest.raises(InvalidRequestError, match=r"outputs\[0\]\.parameters: unknown parameter 'classification'"):
+        await asyncio.to_thread(client.send, "bert", request)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_every_output_is_binary_over_grpc(client, wanted):
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    request = {"inputs": [tensor], "outputs": [{"name": "score", "parameters": {"binary_data": wanted}}]}
+    answer = await asyncio.to_thread(client.send, "bert", request)
+    assert len(answer["score"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "data", "shape"),
+    [
+        (-1, [[2, 5, 3], [2, 6, 3]], [2, 3]),
+        (-1, [2, 5, 3], [3]),
+        ([2, -1], [[2, 5, 3], [2, 6, 3]], [2, -1]),
+        ([6], [[2, 5, 3], [2, 6, 3]], [6]),
+    ],
+)
+def test_tensors_keep_the_shape_of_their_lists(stated, data, shape):
+    tensor = {"name": "input_ids", "shape": stated, "datatype": "INT64", "data": data}
+    assert list(request_fields({"inputs": [tensor]})["inputs"][0]["shape"]) == shape
+
+
+async def test_nested_tokens_are_as_many_instances_as_lists(client):
+    tensor = {"name": "input_ids", "shape": -1, "datatype": "INT64", "data": [[2, 5, 3], [2, 6, 3]]}
+    answer = await asyncio.to_thread(client.send, "bert", {"inputs": [tensor]})
+    assert len(answer["predict"]) == 2
