@@ -11,22 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
+from typing import Callable
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
-from bert_handler.deadlines import expired
 from bert_handler.ending import close_at_end
 from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import Row
 from bert_handler.tasks.base import Outcome
-
-if TYPE_CHECKING:
-    import asyncio
+from bert_handler.tickets import Entry, Ticket, deliver, settle
 
 logger = logging.getLogger(__name__)
 
@@ -57,79 +54,6 @@ class Limits:
     serial: bool = False
 
 
-class Ticket:
-    """The rows of one submission, complete when each has its outcome.
-
-    deadline: time.monotonic() after which the rows are not computed any more.
-    waiter: a future, of asyncio or of threads; cancelling it, or giving it another result, takes the rows
-        out of the queue.
-    announce: called on the forward's thread with all tickets of the same `announce` that it completes.
-    patient: where the queue is full, its rows wait for room instead of being refused.
-    """
-
-    patient = False
-
-    def __init__(self, rows: Sequence[Row], deadline: float | None, waiter: Waiter, announce: Announce) -> None:
-        self.rows = rows
-        self.deadline = deadline
-        self.waiter = waiter
-        self.announce = announce
-        self.outcomes: list[Any] = [None] * len(rows)
-        self.refusal: QueueFullError | None = None
-        self._left = len(rows)
-        self._lock = threading.Lock()
-
-    def given_up(self) -> bool:
-        """Whether nobody waits for the rows any more."""
-        return self.waiter.done() or expired(self.deadline)
-
-    def put(self, place: int, outcome: Outcome) -> bool:
-        """Keep the outcome of one row, and say whether no other is missing."""
-        with self._lock:
-            self.outcomes[place] = outcome
-            self._left -= 1
-            return self._left == 0
-
-    def refuse(self, error: QueueFullError) -> None:
-        """Complete it without a forward."""
-        self.refusal = error
-        self.outcomes = [error] * len(self.rows)
-
-
-Waiter = Union["Future[Any]", "asyncio.Future[Any]"]
-Announce = Callable[[Sequence[Any]], None]
-
-
-def settle(tickets: Sequence[Ticket]) -> None:
-    """Give the outcomes to those who wait for them in other threads."""
-    for ticket in tickets:
-        try:
-            ticket.waiter.set_result(ticket.outcomes)
-        except InvalidStateError:
-            logger.debug("the caller of a finished submission is gone")
-
-
-class _Entry(NamedTuple):
-    row: Row
-    ticket: Ticket
-    place: int
-    since: float
-
-    @property
-    def cancelled(self) -> bool:
-        return self.ticket.waiter.done()
-
-
-def _deliver(entries: Sequence[_Entry], outcomes: Sequence[Outcome]) -> None:
-    """Give rows their outcomes, and announce all tickets that are complete now at once."""
-    complete: dict[Announce, list[Ticket]] = {}
-    for entry, outcome in zip(entries, outcomes):
-        if entry.ticket.put(entry.place, outcome):
-            complete.setdefault(entry.ticket.announce, []).append(entry.ticket)
-    for announce, tickets in complete.items():
-        announce(tickets)
-
-
 class Scheduler:
     """Runs rows in micro-batches on a fixed budget of cores.
 
@@ -144,7 +68,7 @@ class Scheduler:
         self._room = threading.Condition(self.cores.lock)
         self._run = run
         self._limits = limits
-        self._queue: LengthQueue[_Entry] = LengthQueue(limits.cost)
+        self._queue: LengthQueue[Entry] = LengthQueue(limits.cost)
         self._n_used = self._n_idle = 0
         self._closed = False
         self._rows_per_s = 0.0
@@ -184,7 +108,7 @@ class Scheduler:
                 for place, row in enumerate(ticket.rows):
                     if ticket.patient and len(self._queue) >= self._limits.max_queue_rows:
                         now = self._wait_for_room()
-                    self._queue.add(_Entry(row, ticket, place, now))
+                    self._queue.add(Entry(row, ticket, place, now))
                 self.cores.last_submit = now
                 if self.cores.free > 0 or not self._n_used:
                     self.ready.notify(len(ticket.rows))
@@ -304,7 +228,7 @@ class Scheduler:
         left = since + PATIENCE_S - time.monotonic()
         return left if left > 0 else PATIENCE_S
 
-    def _take(self, free: int) -> tuple[list[_Entry], int]:
+    def _take(self, free: int) -> tuple[list[Entry], int]:
         if self._limits.serial:
             return self._queue.take(self._limits.max_batch_tokens, self._limits.max_batch_rows), 1
         others = self.cores.n_waiting(but=self)
@@ -315,7 +239,7 @@ class Scheduler:
         entries = self._queue.take(budget, self._limits.max_batch_rows)
         return entries, free // shares
 
-    def _compute(self, entries: Sequence[_Entry], threads: int) -> None:
+    def _compute(self, entries: Sequence[Entry], threads: int) -> None:
         now = time.monotonic()
         live, late = [], []
         for entry in entries:
@@ -323,22 +247,22 @@ class Scheduler:
                 late.append(entry)
             elif not entry.cancelled:
                 live.append(entry)
-        _deliver(late, [DeadlineError("the deadline passed before the model was free")] * len(late))
+        deliver(late, [DeadlineError("the deadline passed before the model was free")] * len(late))
         if live:
             self._forward(live, threads)
             self._measure(len(live) * self.n_cores / threads, time.monotonic() - now)
 
-    def _forward(self, entries: Sequence[_Entry], threads: int) -> None:
+    def _forward(self, entries: Sequence[Entry], threads: int) -> None:
         outcomes = self._attempt(entries, threads)
         if outcomes is not None:
-            _deliver(entries, outcomes)
+            deliver(entries, outcomes)
             return
         # Not where the exception is handled: its traceback holds what the failed forward has in memory.
         middle = len(entries) // 2
         self._forward(entries[:middle], threads)
         self._forward(entries[middle:], threads)
 
-    def _attempt(self, entries: Sequence[_Entry], threads: int) -> Sequence[Outcome] | None:
+    def _attempt(self, entries: Sequence[Entry], threads: int) -> Sequence[Outcome] | None:
         """Compute rows together; None where that fails and halves may do better."""
         try:
             return self._run([entry.row for entry in entries], threads)

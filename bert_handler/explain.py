@@ -35,7 +35,8 @@ from bert_handler.explanations.options import (
     split,
 )
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
-from bert_handler.tasks.base import EncodedExample, RowOutputs
+from bert_handler.tasks.base import RowOutputs
+from bert_handler.tasks.instances import EncodedExample
 
 if TYPE_CHECKING:
     from bert_handler.engines.torch_engine import TorchEngine

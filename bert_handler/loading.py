@@ -15,7 +15,8 @@ from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported
 from bert_handler.labels import Labels
 from bert_handler.tasks import task_class
-from bert_handler.tasks.base import Model, Task
+from bert_handler.tasks.base import Task
+from bert_handler.tasks.instances import Model
 from bert_handler.tokenization import TextTokenizer
 
 

@@ -9,26 +9,25 @@ from concurrent.futures import Future
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from bert_handler.artifact import Artifact, own_identity
-from bert_handler.batching import Announce, Limits, Scheduler, Ticket, Waiter, settle
+from bert_handler.batching import Limits, Scheduler
 from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
-from bert_handler.deadlines import expired, sooner
+from bert_handler.deadlines import sooner
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
-    DeadlineError,
     InternalError,
     InvalidRequestError,
     RequestError,
-    RequestTooLargeError,
 )
 from bert_handler.generation import TextStream
+from bert_handler.intake import Intake, Slot
 from bert_handler.loading import choose_device, open_model
 from bert_handler.metrics import ModelMetrics
-from bert_handler.parameters import describe, unknown
+from bert_handler.parameters import describe
 from bert_handler.schema import (
     Failure,
     Identity,
@@ -39,9 +38,11 @@ from bert_handler.schema import (
     Response,
     Row,
 )
-from bert_handler.tasks.base import EncodedExample, Example, Outcome, RowOutputs, Task
+from bert_handler.tasks.base import Outcome, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.size import Size
-from bert_handler.tracing import forwarded, measure_all
+from bert_handler.tickets import Announce, Ticket, Waiter, settle
+from bert_handler.tracing import forwarded
 from bert_handler.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
 LANES = 2
 """Forwards on a GPU: one runs, while the next is made ready or the rows of the last are delivered."""
-
-Slot = Union[Failure, EncodedExample]
 
 
 class Pending(Ticket):
@@ -106,10 +105,11 @@ class Predictor:
         self.identity = identity
         self.config = task.model.config
         self.outputs: Mapping[str, OutputSpec] = {spec.name: spec for spec in task.outputs}
-        self.default_outputs = self._check_outputs(self.config.outputs or task.default_outputs)
+        self.metrics = ModelMetrics()
+        self._intake = Intake(task, self.outputs, self.metrics)
+        self.default_outputs = self._intake.check_outputs(self.config.outputs or task.default_outputs)
         spec = task.model.tokenizer.spec
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
-        self.metrics = ModelMetrics()
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         self.limits = Limits(
@@ -210,14 +210,9 @@ class Predictor:
         deadline: time.monotonic() after which nothing is computed, also of those that state a later one.
         waiters, announce: of each request's ticket; by default a thread waits for a future.
         """
-        parsed = [self._parse(request) for request in requests]
-        examples = [item for items in parsed for item in items if isinstance(item, Example)]
-        with measure_all([request.trace for request in requests], "tokenize"):
-            encoded = iter(self._encode(examples))
         pendings = []
-        for request, items, waiter in zip(requests, parsed, waiters or [Future() for _ in requests]):
-            slots = [next(encoded) if isinstance(item, Example) else item for item in items]
-            slots = self._bounded(slots) if request.bounded else slots
+        found = zip(requests, self._intake.slots(requests), waiters or [Future() for _ in requests])
+        for request, slots, waiter in found:
             own = sooner(request.deadline, deadline)
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
@@ -225,9 +220,7 @@ class Predictor:
 
     def size(self, request: Request) -> Size | None:
         """How much text is made of a request; None where that is no more than the client has sent."""
-        if not self.task.multiplies:
-            return None
-        return self.task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
+        return self._intake.size(request)
 
     def stream(self, request: Request, deadline: float | None = None) -> TextStream:
         """Generate the answer to a request of one instance and hand its text over piece by piece.
@@ -235,10 +228,10 @@ class Predictor:
         The pieces together are the `predict` output; close the stream to stop generating.
         Raises RequestError at once where the request is refused, and from the iterator where it fails later.
         """
-        parsed = self._parse(request)
-        if len(parsed) != 1:
-            raise InvalidRequestError(f"a stream answers one instance, not {len(parsed)}")
-        slot = parsed[0] if isinstance(parsed[0], Failure) else self._encode([parsed[0]])[0]
+        slots = self._intake.slots([request])[0]
+        if len(slots) != 1:
+            raise InvalidRequestError(f"a stream answers one instance, not {len(slots)}")
+        slot = slots[0]
         if isinstance(slot, Failure):
             raise slot.error
         stream, future = TextStream(deadline), Future[Any]()
@@ -322,62 +315,6 @@ class Predictor:
         own = {"name": self.identity.name, "version": self.identity.version, "task": self.task.name}
         return {**own, "engine": self.engine.name, "device": self.engine.device, "cores": str(self.cpu.cores)}
 
-    def _parse(self, request: Request) -> Sequence[Example | Failure]:
-        try:
-            if request.bounded and len(request.instances) > self.config.max_instances:
-                raise RequestTooLargeError(
-                    f"the request has {len(request.instances)} instances; max_instances is {self.config.max_instances}"
-                )
-            if request.outputs is not None:
-                self._check_outputs(request.outputs)
-            if expired(request.deadline):
-                raise DeadlineError("the deadline passed before the request was read")
-            base = self.task.parse_parameters(request.parameters, self.config.parameters)
-        except (RequestError, ConfigError) as exc:
-            error = exc if isinstance(exc, RequestError) else InvalidRequestError(str(exc))
-            return [Failure(error)] * max(1, len(request.instances))
-        items: list[Example | Failure] = []
-        for instance in request.instances:
-            try:
-                items.append(self.task.parse(instance, base))
-            except RequestError as exc:
-                items.append(Failure(exc))
-        return self._sized(items) if request.bounded and self.task.multiplies else items
-
-    def _sized(self, items: list[Example | Failure]) -> list[Example | Failure]:
-        """The instances of one request, all refused where too much would be made of them."""
-        try:
-            self.task.check_size([item for item in items if isinstance(item, Example)])
-        except RequestTooLargeError as exc:
-            return [item if isinstance(item, Failure) else Failure(exc) for item in items]
-        return items
-
-    def _bounded(self, slots: list[Slot]) -> list[Slot]:
-        """The instances of one request, all refused where they are too much together."""
-        total, limit = 0, self.config.max_request_tokens
-        for slot in slots:
-            if isinstance(slot, EncodedExample):
-                for row in slot.rows:
-                    total += row.length
-        if total <= limit:
-            return slots
-        error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")
-        return [slot if isinstance(slot, Failure) else Failure(error) for slot in slots]
-
-    def _encode(self, examples: Sequence[Example]) -> list[Slot]:
-        if not examples:
-            return []
-        started = time.perf_counter()
-        try:
-            encoded = self.task.encode(examples)
-            self.metrics.tokenized(time.perf_counter() - started)
-        except Exception:
-            if len(examples) > 1:
-                return [slot for example in examples for slot in self._encode([example])]
-            logger.exception("an instance could not be tokenized")
-            return [Failure(InternalError())]
-        return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
-
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
         started, started_ns = time.perf_counter(), time.time_ns()
         batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
@@ -385,12 +322,6 @@ class Predictor:
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
         forwarded(rows, started_ns)
         return outputs
-
-    def _check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
-        for name in names:
-            if name not in self.outputs:
-                raise ConfigError(unknown(name, self.outputs, "output"))
-        return tuple(names)
 
 
 def _listed(instances: Sequence[Instance]) -> list[Instance]:

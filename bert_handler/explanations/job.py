@@ -15,7 +15,8 @@ from bert_handler.explanations.methods import Method, Question
 from bert_handler.explanations.options import Options
 from bert_handler.explanations.words import Word, per_word, places, words_of
 from bert_handler.schema import IntArray
-from bert_handler.tasks.base import EncodedExample, Task
+from bert_handler.tasks.base import Task
+from bert_handler.tasks.instances import EncodedExample
 
 
 class Job:

@@ -25,7 +25,8 @@ from bert_handler.packaging.export import export, fuse, standardize
 from bert_handler.packaging.int8 import Form, dequantized_products, integer_products
 from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference
 from bert_handler.schema import Instance, Row
-from bert_handler.tasks.base import EncodedExample, Task
+from bert_handler.tasks.base import Task
+from bert_handler.tasks.instances import EncodedExample
 
 AGREEMENT = 0.985
 SAME_DIRECTION = 0.99

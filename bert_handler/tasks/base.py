@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_handler.config import HandlerConfig
 from bert_handler.decisions import Decision
 from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
 from bert_handler.generation import TextStream
-from bert_handler.labels import Labels
 from bert_handler.parameters import Parameter, check_unicode, describe, unknown
-from bert_handler.schema import Failure, Instance, IntArray, OutputSpec, Prediction, Row, Tokens
+from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import is_finite
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import Size, check_sizes
-from bert_handler.tokenization import Encoded, Text, TextTokenizer, Truncation
+from bert_handler.tokenization import Encoded, Text, Truncation
 
 if TYPE_CHECKING:
     from bert_handler.engines.base import Batch, Engine
@@ -50,50 +46,6 @@ EXPLANATION_FIELDS = frozenset(
     }
 )
 """Keys that matter to explanations alone and that predictions ignore; KServe's sample requests carry `target`."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a task knows of the model that it serves."""
-
-    tokenizer: TextTokenizer
-    labels: Labels
-    model_config: Mapping[str, Any]
-    config: HandlerConfig
-    directory: Path | None = None
-    """Where the model's files are: some tasks read settings that are stored beside the weights."""
-    fingerprint: Callable[[], str] = lambda: ""
-    """Makes the SHA-256 over the files that its answers depend on."""
-
-    @cached_property
-    def max_length(self) -> int | None:
-        """Most tokens of a sequence: the smaller of the model's limit and the configured one."""
-        limits = [limit for limit in (self.tokenizer.spec.max_length, self.config.max_length) if limit]
-        return min(limits) if limits else None
-
-
-class Example(NamedTuple):
-    """One checked instance: its fields, or what the client tokenized itself, and its parameters."""
-
-    fields: Mapping[str, Any]
-    parameters: Mapping[str, Any]
-    tokens: Tokens | None = None
-
-
-class EncodedExample(NamedTuple):
-    """One instance ready for the engine: its sequences, and the rows of all their windows."""
-
-    example: Example
-    sequences: Sequence[Encoded]
-    rows: Sequence[Row]
-
-    @property
-    def n_tokens(self) -> int:
-        return sum(sequence.n_tokens for sequence in self.sequences)
-
-    @property
-    def truncated(self) -> bool:
-        return any(sequence.truncated for sequence in self.sequences)
 
 
 class Task(ABC):
@@ -349,23 +301,3 @@ class Task(ABC):
 def _not_finite(share: RowOutputs) -> UnservableError:
     nan = any(values.dtype.kind == "f" and np.isnan(values).any() for values in share.values())
     return UnservableError(NOT_A_NUMBER if nan else NOT_FINITE)
-
-
-def deciding_windows(sequence: Encoded) -> IntArray:
-    """The window in which each token has most context on its nearer side, int64 (n_tokens,); -1 where cut."""
-    deciding = np.full(sequence.n_tokens, -1)
-    most = np.full(sequence.n_tokens, -1)
-    for i, window in enumerate(sequence.windows):
-        places = np.arange(len(window))
-        context = np.minimum(places, places[::-1])
-        better = context > most[window]
-        most[window[better]] = context[better]
-        deciding[window[better]] = i
-    return deciding
-
-
-def mean_over_windows(rows: Sequence[RowOutputs], name: str) -> NDArray[np.float32]:
-    """Average one output over the windows of an instance."""
-    if len(rows) == 1:
-        return np.asarray(rows[0][name], dtype=np.float32)
-    return np.asarray(np.mean([row[name] for row in rows], axis=0), dtype=np.float32)

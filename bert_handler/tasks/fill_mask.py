@@ -10,17 +10,10 @@ import numpy as np
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter
 from bert_handler.schema import IntArray, OutputSpec, Row
-from bert_handler.tasks.base import (
-    STRIDE,
-    TRUNCATION,
-    EncodedExample,
-    Example,
-    Model,
-    RowOutputs,
-    Task,
-    deciding_windows,
-)
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import CHARACTERS_A_TOKEN, Size
+from bert_handler.tasks.windows import deciding_windows
 from bert_handler.tokenization import Encoded
 
 Ranking = list[tuple[int, float]]

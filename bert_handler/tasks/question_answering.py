@@ -14,7 +14,8 @@ from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter
 from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import softmax
-from bert_handler.tasks.base import TRUNCATIONS, EncodedExample, Example, RowOutputs, Task
+from bert_handler.tasks.base import TRUNCATIONS, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example
 from bert_handler.tokenization import Encoded, Text, Truncation
 
 

@@ -13,7 +13,9 @@ from bert_handler.decisions import Decision, Target, mean_probes, one_hot
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Prediction
 from bert_handler.scores import sigmoid, softmax
-from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, mean_over_windows
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample
+from bert_handler.tasks.windows import mean_over_windows
 
 FUNCTIONS = ("default", "softmax", "sigmoid", "none")
 

@@ -16,7 +16,8 @@ from bert_handler.decisions import Decision, Probe, Target
 from bert_handler.errors import ConfigError, InvalidRequestError, UnservableError
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Prediction
-from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tokenization import Text, TextTokenizer, Truncation
 
 POOLINGS = ("mean", "cls", "max")

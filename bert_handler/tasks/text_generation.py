@@ -15,7 +15,8 @@ from bert_handler.errors import ConfigError, DeadlineError, InvalidRequestError,
 from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Row
-from bert_handler.tasks.base import EncodedExample, Example, Model, Outcome, RowOutputs, Task
+from bert_handler.tasks.base import Outcome, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tokenization import Encoded, Truncation
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, describe
 from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
-from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, Example, Model, RowOutputs, Task
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import Size
 from bert_handler.tokenization import Text
 

@@ -14,7 +14,9 @@ from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter, unknown
 from bert_handler.schema import FloatArray, OutputSpec, Prediction
 from bert_handler.scores import softmax
-from bert_handler.tasks.base import STRIDE, TRUNCATION, EncodedExample, RowOutputs, Task, deciding_windows
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample
+from bert_handler.tasks.windows import deciding_windows
 from bert_handler.tokenization import Encoded
 
 BoolArray = NDArray[np.bool_]

@@ -19,17 +19,10 @@ from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, unknown
 from bert_handler.schema import Instance, OutputSpec, Prediction
 from bert_handler.scores import softmax
-from bert_handler.tasks.base import (
-    STRIDE,
-    TRUNCATION,
-    EncodedExample,
-    Example,
-    Model,
-    RowOutputs,
-    Task,
-    mean_over_windows,
-)
+from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
+from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import Size
+from bert_handler.tasks.windows import mean_over_windows
 from bert_handler.tokenization import Text, Truncation
 
 MAX_LABELS = 256

@@ -13,9 +13,9 @@ from itertools import cycle
 from pathlib import Path
 
 from bert_handler import Predictor
-from bert_handler.batching import Ticket
 from bert_handler.engines.base import Batch, collate
 from bert_handler.schema import Row
+from bert_handler.tickets import Ticket
 
 BUDGETS = (256, 512, 1024)
 QUEUE = 32

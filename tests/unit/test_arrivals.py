@@ -99,14 +99,14 @@ async def test_the_settings_deadline_holds_while_the_engine_is_stuck(zoo, load, 
 
 
 async def test_a_defect_that_one_request_shows_leaves_its_neighbours_alone(predictor, monkeypatch):
-    parse = predictor._parse
+    parse = predictor._intake._parse
 
     def broken(request):
         if request.id == "bad":
             raise KeyError
         return parse(request)
 
-    monkeypatch.setattr(predictor, "_parse", broken)
+    monkeypatch.setattr(predictor._intake, "_parse", broken)
     arrivals = Arrivals(predictor)
     requests = [Request(["a fox"]), Request(["a fox"], id="bad"), Request(["a fox"])]
     first, bad, last = await asyncio.gather(*(arrivals.answer(Call(request), small=True) for request in requests))

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from bert_handler import cores
-from bert_handler.batching import Limits, Scheduler, Ticket, settle
+from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
 from bert_handler.errors import DeviceLostError, InternalError, QueueFullError
 from bert_handler.schema import Row
+from bert_handler.tickets import Ticket, settle
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=5))
 
