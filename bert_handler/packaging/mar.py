@@ -22,7 +22,7 @@ import bert_handler
 from bert_handler import jsonio
 from bert_handler.artifact import CHECKSUMS, MANIFEST, Artifact, sha256
 from bert_handler.config import MODEL_CONFIG, QUANTIZATIONS, SETUP_CONFIG, read_settings
-from bert_handler.engines import ENGINES
+from bert_handler.engines import ENGINES, engine_class
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.loading import load_task
@@ -131,6 +131,7 @@ def _carry_engine(
     _check_choice(engine, quantization, calibration)
     if engine == "torch":
         return ()
+    engine_class("torch")  # what is exported is its graph: its absence is told by name
     from bert_handler.packaging.engine_choice import Wish, choose
 
     settings.pop("quantization", None)
