@@ -63,6 +63,9 @@ class Job:
         reader, writer = form_of(READERS, source), form_of(WRITERS, target)
         n_rows, columns = reader.survey(source)
         specs = _default_specs(task)
+        missing = [name for name in task.fields if n_rows and name not in columns]
+        if missing:
+            raise ConfigError(f"{source.name} has no column {missing[0]!r}; it has {', '.join(columns)}")
         for name in (*(spec.name for spec in specs), "error"):
             if name in columns:
                 raise ConfigError(f"{source.name} has a column {name!r}, which the output adds; rename or remove it")

@@ -15,6 +15,7 @@ from bert_handler.commands.checks import check_output
 from bert_handler.errors import ConfigError
 
 RUNNERS = ("local", "ray")
+CUT = "BERT_HANDLER_TRUNCATION=stride reads them in windows, =error refuses them"
 
 
 def predict(
@@ -54,22 +55,29 @@ def predict(
 
     if input_file is not None and output_file is not None:
         check_output(output_file)
+        if output_file.exists() and output_file.samefile(input_file):
+            raise ConfigError(f"--output {output_file} is the input; give another file")
+        notes: List[str] = []
         options: Any = {"batch_rows": batch_rows, "engine": engine, "device": device}
         score = (
             partial(_on_ray, address=ray_address, actors=actors, **options)
             if runner == "ray"
-            else partial(_here, **options)
+            else partial(_here, notes=notes, **options)
         )
         n_rows = _with_progress(partial(score, target, input_file, output_file))
         typer.echo(f"{n_rows} rows -> {output_file}")
+        for note in notes:
+            typer.echo(note, err=True)
         return
     from bert_handler import jsonio
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
     with Predictor.load(target, engine=engine, device=device) as predictor:
-        for prediction in predictor.predict([element(item) for item in text or ()]):
+        for number, prediction in enumerate(predictor.predict([element(item) for item in text or ()]), 1):
             typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
+            if prediction.truncated:
+                typer.echo(f"text {number} has {prediction.input_tokens} tokens and was cut; {CUT}", err=True)
 
 
 def _here(
@@ -81,12 +89,21 @@ def _here(
     batch_rows: int,
     engine: Optional[str],
     device: Optional[str],
+    notes: List[str],
 ) -> int:
     from bert_handler.bulk import score
     from bert_handler.predictor import Predictor
 
     with Predictor.load(target, engine=engine, device=device) as predictor:
-        return score(predictor, source, output, batch_rows, progress)
+        metrics = predictor.metrics
+        n_cut, n_failed = metrics.truncations, sum(metrics.errors.values())
+        n_rows = score(predictor, source, output, batch_rows, progress)
+        n_cut, n_failed = metrics.truncations - n_cut, sum(metrics.errors.values()) - n_failed
+    if n_cut:
+        notes.append(f"{n_cut} rows have more tokens than the model takes and were cut; {CUT}")
+    if n_failed:
+        notes.append(f"{n_failed} rows have no answer; column error says why")
+    return n_rows
 
 
 def _on_ray(target: Path, source: Path, output: Path, progress: Any, *, address: Optional[str], **options: Any) -> int:

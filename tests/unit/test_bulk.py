@@ -166,6 +166,13 @@ def test_an_interruption_takes_the_rows_back_that_are_with_the_engine(tmp_path, 
     release.set()
 
 
+def test_an_input_without_the_tasks_column_is_refused(tmp_path, predictor):
+    source = tmp_path / "in.csv"
+    source.write_text("review,stars\ngood,5\n")
+    with pytest.raises(ConfigError, match=r"^in\.csv has no column 'text'; it has review, stars$"):
+        bulk.score(predictor, source, tmp_path / "out.csv")
+
+
 def stopped(predictor, source, output):
     """A run that was stopped behind its first part."""
 

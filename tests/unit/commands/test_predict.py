@@ -56,3 +56,23 @@ def test_a_row_that_is_not_readable_ends_the_command_with_its_line(capsys, model
 def test_a_refused_text_ends_the_command(capsys, model, command):
     assert main([command, str(model), "--text", '{"text": 7}']) == 1
     assert "instance 0: text must be a string" in capsys.readouterr().err
+
+
+def test_what_is_cut_or_has_no_answer_is_told(capsys, model, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(f'"good"\n"{"good " * 100}"\n{{"text": 7}}\n')
+    assert main(["predict", str(model), "--input", str(source), "--output", str(output)]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"3 rows -> {output}\n"
+    assert "1 rows have more tokens than the model takes and were cut; BERT_HANDLER_TRUNCATION=stride" in said.err
+    assert "1 rows have no answer; column error says why" in said.err
+    assert main(["predict", str(model), "--text", "good", "--text", "good " * 100]) == 0
+    assert "text 2 has 202 tokens and was cut; BERT_HANDLER_TRUNCATION=stride" in capsys.readouterr().err
+
+
+def test_an_input_is_not_written_over(capsys, model, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('"good"\n')
+    assert main(["predict", str(model), "--input", str(source), "--output", str(source)]) == 1
+    assert "is the input; give another file" in capsys.readouterr().err
+    assert source.read_text() == '"good"\n'
