@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from bert_handler import serving
-from bert_handler.predictor import Pending, Predictor
+from bert_handler.intake import Intake
+from bert_handler.predictor import Pending
 
 kserve_model = pytest.importorskip("bert_handler.kserve_model")
 
@@ -48,7 +49,7 @@ def on_loop(predictors, monkeypatch):
 
     watch(serving, "decode")
     watch(serving, "encode")
-    watch(Predictor, "_encode")
+    watch(Intake, "_encode")
     watch(Pending, "response")
     return taken
 

@@ -88,7 +88,9 @@ def test_tensors_keep_the_shape_of_their_lists(stated, data, shape):
 
 def test_a_shape_that_the_lists_contradict_is_not_sent():
     tensor = {"name": "input_ids", "shape": [6], "datatype": "INT64", "data": [[2, 5, 3], [2, 6, 3]]}
-    with pytest.raises(InvalidRequestError, match=r"inputs\[0\]\.shape \[6\] does not fit its data, nested as \[2, 3\]"):
+    with pytest.raises(
+        InvalidRequestError, match=r"inputs\[0\]\.shape \[6\] does not fit its data, nested as \[2, 3\]"
+    ):
         request_fields({"inputs": [tensor]})
 
 
