@@ -88,11 +88,8 @@ class _Unpadding:
         for item in self._graph.output:
             self._as_rows(item.name)
         self._builder.finish()
-        return any(node.op_type in {"MatMul", "Gemm"} and node.output[0] in self._lists for node in self._graph.node)
-
-    @property
-    def _lists(self) -> set[str]:
-        return set(self._tokens.values())
+        lists = set(self._tokens.values())
+        return any(node.op_type in {"MatMul", "Gemm"} and node.output[0] in lists for node in self._graph.node)
 
     def _rewrite(self, node: Any) -> None:
         if node.output[0] in self._attentions:
