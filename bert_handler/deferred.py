@@ -1,17 +1,20 @@
 """Imports of other libraries put off until something of what they import is called.
 
-kserve imports pandas for a method that no server here calls, and transformers scipy for the loss of
-object detection: together a fifth of a server's memory and half a second of its start.
+Of what a server imports, much is for others: together a fifth of its memory and half a second of its start.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+IN_SERVERS = ("pandas", "kserve.api.kserve_client", "httpx._main")
+"""What kserve's server does not call: its requests as data frames, its client of Kubernetes, httpx's command line."""
 
 
 class _StandIn(ModuleType):
@@ -30,17 +33,15 @@ class _StandIn(ModuleType):
 
 
 @contextmanager
-def deferred(name: str) -> Iterator[None]:
-    """What is imported within gets a stand-in for a module that nothing has imported yet.
+def deferred(*names: str) -> Iterator[None]:
+    """What is imported within gets stand-ins for modules that are installed and that nothing has imported yet.
 
-    It serves where names of the module are annotations, or are used when all is imported; not where
+    They serve where names of the modules are annotations, or are used when all is imported; not where
     one is a base class.
     """
-    if name in sys.modules:
+    new = [name for name in names if name not in sys.modules and find_spec(name.partition(".")[0])]
+    with ExitStack() as stand_ins:
+        for name in new:
+            sys.modules[name] = _StandIn(name)
+            stand_ins.callback(sys.modules.pop, name)
         yield
-        return
-    sys.modules[name] = _StandIn(name)
-    try:
-        yield
-    finally:
-        del sys.modules[name]

@@ -18,7 +18,7 @@ from bert_handler import serving
 from bert_handler.arrivals import Arrivals
 from bert_handler.asgi import Application
 from bert_handler.deadlines import remaining_s
-from bert_handler.deferred import deferred
+from bert_handler.deferred import IN_SERVERS, deferred
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
 from bert_handler.guard import Guard
@@ -33,7 +33,7 @@ from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
 from bert_handler.schema import Reply, Request
 from bert_handler.serving import Answer, Call
 
-with deferred("pandas"):
+with deferred(*IN_SERVERS):
     import kserve
     from kserve.protocol.rest.server import metrics_handler
 

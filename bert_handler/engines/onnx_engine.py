@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from numpy.typing import NDArray
 
+from bert_handler import runtimes
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cost import Cost
@@ -20,6 +20,7 @@ from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import release_mapped
 from bert_handler.tasks.base import Task
 
+onnxruntime = runtimes.onnxruntime()
 logger = logging.getLogger(__name__)
 
 MAX_SECOND_SESSION_BYTES = 150 * 2**20

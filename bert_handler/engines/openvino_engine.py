@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import openvino
 from numpy.typing import NDArray
 
+from bert_handler import runtimes
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cost import Cost
@@ -19,6 +19,8 @@ from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import bound_kernel_cache, release_mapped
 from bert_handler.tasks.base import Task
+
+openvino = runtimes.openvino()
 
 
 class OpenVinoEngine(Engine):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from bert_handler import runtimes
 from bert_handler.engines.base import Batch
 from bert_handler.engines.torch_engine import Graph
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -96,6 +97,7 @@ def fuse(source: Path, path: Path, model_config: Mapping[str, Any], batch: Batch
 def standardize(source: Path, path: Path, batch: Batch) -> str:
     """Write a graph of standard operators, which OpenVINO reads, without padding.  batch, returns: as `fuse`."""
     try:
+        runtimes.onnxruntime()
         from onnxruntime.transformers.onnx_model import OnnxModel
     except ImportError as exc:
         raise MissingExtraError("onnxruntime", "onnx") from exc
@@ -126,6 +128,7 @@ def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run)
 def _optimized(source: Path, model_config: Mapping[str, Any]) -> Any:
     """ONNX Runtime's own optimizer, run on a plain graph."""
     try:
+        runtimes.onnxruntime()
         from onnxruntime.transformers.fusion_options import FusionOptions
         from onnxruntime.transformers.optimizer import optimize_model
     except ImportError as exc:

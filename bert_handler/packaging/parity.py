@@ -10,6 +10,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from bert_handler import runtimes
 from bert_handler.engines.base import Batch
 from bert_handler.schema import IntArray
 
@@ -37,8 +38,7 @@ def same_answers(source: Path, path: Path, batch: Batch, names: Sequence[str], r
 
 def run_onnx(path: Path, feeds: Mapping[str, IntArray], names: Sequence[str]) -> Outputs:
     """Outputs of a graph on ONNX Runtime."""
-    import onnxruntime
-
+    onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -47,9 +47,7 @@ def run_onnx(path: Path, feeds: Mapping[str, IntArray], names: Sequence[str]) ->
 
 def run_openvino(path: Path, feeds: Mapping[str, IntArray], names: Sequence[str]) -> Outputs:
     """Outputs of a graph on OpenVINO, in fp32."""
-    import openvino
-
-    core = openvino.Core()
+    core = runtimes.openvino().Core()
     model = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = model({item.any_name: feeds[item.any_name] for item in model.inputs})
     return {name: results[name] for name in names}

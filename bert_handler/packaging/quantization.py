@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from bert_handler import runtimes
 from bert_handler.packaging.export import save
 from bert_handler.packaging.graph_builder import attribute
 from bert_handler.packaging.int8 import Form, Scaled, activation_scale, flag, optional, rewritten, smoothing_factors
@@ -144,6 +144,7 @@ def _taken(session: Any, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[
 
 
 def _session(model: Any) -> Any:
+    onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

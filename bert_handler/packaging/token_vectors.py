@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
+from bert_handler import runtimes
 from bert_handler.packaging.token_index import MASK
 
 SHAPES = ((2, 7), (3, 11))
@@ -46,8 +47,7 @@ def _made_of_tokens(graph: onnx.GraphProto) -> set[str]:
 
 def _widths(path: Path, rows: int, length: int) -> dict[str, int]:
     """Third sizes of the outputs whose first two are those of the batch."""
-    import onnxruntime
-
+    onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # As it is written: what is fused away has no value.

@@ -49,6 +49,11 @@ def test_what_is_imported_already_stays(user):
     assert sys.modules["heavy_one"] is heavy_one
 
 
+def test_what_is_not_installed_stays_missing():
+    with deferred("no_such_module"), pytest.raises(ModuleNotFoundError):
+        import no_such_module  # noqa: F401
+
+
 def test_the_sdk_still_makes_data_frames():
     pytest.importorskip("kserve")
     code = (

@@ -31,6 +31,7 @@ LAYERS = (
         "deferred",
         "ending",
         "memory",
+        "runtimes",
         "signing",
         "tracing",
     }
@@ -66,8 +67,8 @@ OWNERS = {
     "kserve": {"kserve_grpc", "kserve_model", "torchserve_proxy"},
     "captum": {"explain", "explanations"},
     # Engines run what packaging has exported and quantized; neither imports the other's half.
-    "onnxruntime": {"engines", "packaging"},
-    "openvino": {"engines", "packaging"},
+    "onnxruntime": {"runtimes", "packaging"},
+    "openvino": {"runtimes"},
     "model_archiver": {"packaging"},
     "starlette": {"asgi", "routes", "playground", "repository", "kserve_model"},
     "opentelemetry": {"tracing"},
