@@ -6,6 +6,7 @@ from importlib import import_module
 
 from bert_handler.engines.base import Engine
 from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.memory import bound_caches
 from bert_handler.parameters import unknown
 
 ENGINES = {
@@ -19,6 +20,7 @@ def engine_class(name: str) -> type[Engine]:
     """The engine of that name; ConfigError names the nearest known one, MissingExtraError what it needs."""
     if name not in ENGINES:
         raise ConfigError(unknown(name, ENGINES, "engine"))
+    bound_caches()
     module, _, attribute = ENGINES[name].partition(":")
     try:
         engine: type[Engine] = getattr(import_module(module), attribute)

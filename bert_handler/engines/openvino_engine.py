@@ -17,7 +17,7 @@ from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
-from bert_handler.memory import bound_kernel_cache, release_mapped
+from bert_handler.memory import release_mapped
 from bert_handler.tasks.base import Task
 
 openvino = runtimes.openvino()
@@ -56,7 +56,6 @@ class OpenVinoEngine(Engine):
             # Its default, 5,000 prepared operators a stream, grows for hours under texts of all lengths.
             "CPU_RUNTIME_CACHE_CAPACITY": "16",
         }
-        bound_kernel_cache()
         core, graph = openvino.Core(), artifact.directory / exported.file
         compiled = core.compile_model(core.read_model(str(graph)), "CPU", settings)
         return cls(exported, compiled, cores, graph)

@@ -23,7 +23,6 @@ from bert_handler.deferred import deferred
 from bert_handler.engines.base import Batch, Engine, bucket
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
-from bert_handler.memory import bound_kernel_cache
 from bert_handler.tasks.base import Task
 from bert_handler.torch_decoding import generate
 
@@ -131,7 +130,6 @@ class TorchEngine(Engine):
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = _checked(device)
-        bound_kernel_cache()
         model = load_model(artifact, task, config, getattr(torch, config.dtype))
         if target.type != "cpu":
             _check_embeddings(model, task)

@@ -27,6 +27,7 @@ except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
 from bert_handler.packaging.graph_builder import attribute
 from bert_handler.packaging.parity import Run, run_onnx, run_openvino, same_answers
+from bert_handler.packaging.plain_products import leave_products_plain
 from bert_handler.packaging.token_vectors import token_vectors
 from bert_handler.packaging.unpad import TOKEN_WISE, unpad
 
@@ -101,7 +102,9 @@ def standardize(source: Path, path: Path, batch: Batch) -> str:
         from onnxruntime.transformers.onnx_model import OnnxModel
     except ImportError as exc:
         raise MissingExtraError("onnxruntime", "onnx") from exc
-    return _write_least(OnnxModel(onnx.load(source)), source, path, batch, run_openvino)
+    model = onnx.load(source)
+    leave_products_plain(model)
+    return _write_least(OnnxModel(model), source, path, batch, run_openvino)
 
 
 def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run) -> str:

@@ -44,14 +44,21 @@ def test_a_file_that_nobody_maps_is_no_error(tmp_path):
     memory.release_mapped(tmp_path / "none")
 
 
-@pytest.mark.parametrize(("said", "found"), [(None, memory.MAX_KERNELS), ("7", "7")])
-def test_the_environment_has_the_last_word_on_kernels(monkeypatch, said, found):
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+@pytest.mark.parametrize(
+    ("name", "said", "found"),
+    [
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", None, memory.MAX_KERNELS),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7", "7"),
+        ("MKL_DISABLE_FAST_MM", None, "1"),
+        ("MKL_DISABLE_FAST_MM", "0", "0"),
+    ],
+)
+def test_the_environment_has_the_last_word_on_caches(monkeypatch, name, said, found):
     monkeypatch.delenv(name, raising=False)
     if said is not None:
         monkeypatch.setenv(name, said)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    memory.bound_kernel_cache()
+    memory.bound_caches()
     assert os.environ[name] == found
 
 
