@@ -59,9 +59,10 @@ def _load(results: dict[str, Any], server: str, clients: str = "32") -> Rounds:
 def _throughput(results: dict[str, Any]) -> Iterator[Aim]:
     limits, padded = results["offline"], _load(results, "torchserve padded")
     for names, of_limit, of_padded in ((FP32, 0.90, 7), (INT8, 0.85, 10)):
-        served = [name for name in names if _load(results, f"kserve {name}")]
-        name = max(served, key=lambda name: statistics.median(item["rate"] for item in limits[name]), default="")
-        own = _load(results, f"kserve {name}")
+        served = {name: own for name in names if (own := _load(results, f"kserve {name}"))}
+        # The engine that serves most is the best.
+        name = max(served, key=lambda name: statistics.median(item["rate"] for item in served[name]), default="")
+        own = served.get(name, [])
         if own:
             yield Aim(f"KServe host, 32 clients, {name} / its limit", paired(own, limits[name]), of_limit)
         if own and padded:
