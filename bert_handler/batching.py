@@ -184,6 +184,8 @@ class Scheduler:
                 self._n_idle += 1
                 while not (free := self._startable()):
                     if self._closed and not len(self._queue):
+                        # Whoever waits for a row that this thread has taken would never wake.
+                        self.ready.notify_all()
                         return
                     # It may be the turn of another model.
                     self.cores.wake_next()

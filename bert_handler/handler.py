@@ -21,12 +21,15 @@ from bert_handler import jsonio, serving
 from bert_handler.artifact import Artifact, verify
 from bert_handler.deferred import deferred
 from bert_handler.errors import InvalidRequestError, RequestError
+from bert_handler.memory import bound_caches
 from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity, Reply, Request
 from bert_handler.serving import Answer, Call
 
+# Torch, which it imports, reads them once.
+bound_caches()
 # It imports what other handlers build on: with OpenVINO, 145 MB and nearly two seconds of every worker.
 with deferred("onnxruntime", "openvino", "openvino.torch"):
     from ts.torch_handler.base_handler import BaseHandler

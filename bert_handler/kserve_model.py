@@ -192,8 +192,6 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
             enable_grpc=False,
             enable_latency_logging=False,
             grace_period=grace_period_s,
-            ssl_certfile=str(tls[0]) if tls else None,
-            ssl_keyfile=str(tls[1]) if tls else None,
         )
         self.guard = guard or Guard()
         self._tls = tls
@@ -221,6 +219,9 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         # A proxy's word for the client's address is of use in the access log alone.
         config.proxy_headers = self._access_log
         config.http = OneWriteProtocol
+        if self._tls:
+            # Not by the SDK's own options, which it has from 0.21 only.
+            config.ssl_certfile, config.ssl_keyfile = map(str, self._tls)
         # Not the SDK's: its routes refuse what clients send, and its middlewares cost half a millisecond.
         config.app = Application(self._routes, self.guard)
         self._drain_on_signals(self._rest_server._server)

@@ -133,6 +133,8 @@ class TorchEngine(Engine):
         model = load_model(artifact, task, config, getattr(torch, config.dtype))
         if target.type != "cpu":
             _check_embeddings(model, task)
+            # TorchServe allows TF32 where it is imported; an answer is the same on both hosts.
+            torch.set_float32_matmul_precision("highest")
         model = model.to(target).eval()
         if config.quantization == "int8":
             if target.type != "cpu":

@@ -113,6 +113,7 @@ def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run)
     wrapped: the graph in ONNX Runtime's wrapper.  run: the engine that it is for.
     """
     model = wrapped.model
+    wrapped.topological_sort()
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     compute_first_token_alone(model)

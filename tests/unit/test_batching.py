@@ -300,3 +300,20 @@ def test_a_closed_scheduler_is_kept_by_nobody(forwards):
     del scheduler
     gc.collect()
     assert known() is None
+
+
+@pytest.mark.parametrize(("n_cores", "n_rows"), [(3, 1), (4, 2), (8, 3)])
+def test_closing_wakes_every_thread(forwards, n_cores, n_rows):
+    scheduler = Scheduler(forwards, LIMITS, n_cores=n_cores)
+    forwards.gate.clear()
+    wide = scheduler.submit([row()])
+    while not forwards.calls:
+        time.sleep(0.001)
+    waiting = scheduler.submit([row()] * n_rows)
+    closer = threading.Thread(target=scheduler.close, daemon=True)
+    closer.start()
+    time.sleep(0.05)
+    forwards.gate.set()
+    closer.join(5)
+    assert not closer.is_alive()
+    assert len(wide.result(0)) + len(waiting.result(0)) == 1 + n_rows
