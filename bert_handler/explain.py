@@ -268,30 +268,27 @@ class Explainer:
 
     def _method(self, name: str) -> Method:
         with self._loading:
-            if not self._methods:
-                self._methods = self._load()
-        if name not in self._methods:
-            raise UnservableError(
-                f"method={name!r} needs gradients, which engine={self._predictor.engine.name!r}"
-                f" (quantization: {self._predictor.config.quantization}) has not; use {FEATURE_ABLATION}"
-            )
+            if name not in self._methods:
+                self._methods.update(self._load(name))
         return self._methods[name]
 
-    def _load(self) -> dict[str, Method]:
+    def _load(self, name: str) -> dict[str, Method]:
+        """The method of that name, and the others that share what it needs: ablation needs no captum."""
         engine = self._predictor.engine
-        # Steps have as many rows and tokens as the instance gives them.
-        ablation: dict[str, Method] = {
-            FEATURE_ABLATION: FeatureAblation(self._task, engine.uncompiled, self._step_tokens)
-        }
+        if name == FEATURE_ABLATION:
+            # Steps have as many rows and tokens as the instance gives them.
+            return {name: FeatureAblation(self._task, engine.uncompiled, self._step_tokens)}
         if not self._has_gradients:
-            return ablation
+            raise UnservableError(
+                f"method={name!r} needs gradients, which engine={engine.name!r}"
+                f" (quantization: {self._predictor.config.quantization}) has not; use {FEATURE_ABLATION}"
+            )
         from bert_handler.explanations import gradients
 
         gradients.require_captum()
         torch_engine = cast("TorchEngine", engine)  # no other has gradients
         arguments = gradients.Twin(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
         return {
-            **ablation,
             INTEGRATED_GRADIENTS: gradients.IntegratedGradients(*arguments),
             INPUT_X_GRADIENT: gradients.InputXGradient(*arguments),
             LAYER_GRADIENT_X_ACTIVATION: gradients.LayerGradientXActivation(*arguments),

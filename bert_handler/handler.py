@@ -124,12 +124,12 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             return
         self._next_report = now + REPORT_EVERY_S
         counted = self.predictor.metrics.counters()
-        for (name, label, value), count in counted.items():
-            increase = count - self._reported.get((name, label, value), 0)
-            if increase:
-                self._report(cache, name, increase, {label: value} if label else {}, MetricTypes.COUNTER)
+        for (name, labels), count in counted.items():
+            before = self._reported.get((name, labels))
+            # Zeros count once: a percentile is wrong where a histogram lacks its lower buckets.
+            if count != before:
+                self._report(cache, name, count - (before or 0), dict(labels), MetricTypes.COUNTER)
         self._reported = counted
-        self._report(cache, "bert_handler_queue_rows", len(self.predictor.scheduler), {}, MetricTypes.GAUGE)
         self._report(cache, "bert_handler_model_info", 1, self.predictor.info(), MetricTypes.GAUGE)
 
     def _report(self, cache: Any, name: str, value: float, labels: Mapping[str, str], kind: Any) -> None:

@@ -23,8 +23,9 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
-Count = tuple[str, str, str]
-"""Name of a counter, its label beside the model's, and the label's value; empty where it has none."""
+Label = tuple[str, str]
+Count = tuple[str, tuple[Label, ...]]
+"""Name of a counter, and its labels beside the model's, each with its value."""
 
 
 class Histogram:
@@ -48,6 +49,11 @@ class Histogram:
             found.append((bound, float(total)))
         return found
 
+    def counters(self, name: str, *labels: Label) -> dict[Count, float]:
+        """Buckets, sum and count as counters: TorchServe's histograms have bounds of their own."""
+        found = {(f"{name}_bucket", (*labels, ("le", bound))): count for bound, count in self.buckets()}
+        return {**found, (f"{name}_sum", labels): self.sum, (f"{name}_count", labels): sum(self.counts)}
+
 
 class ModelMetrics:
     """The figures of one model, from any number of threads."""
@@ -62,20 +68,18 @@ class ModelMetrics:
         self.instances = self.truncations = self.tokens = self.padding_tokens = 0
 
     def counters(self) -> dict[Count, float]:
-        """Every counter's value by its name, second label and that label's value."""
+        """Every counter's value by its name and labels."""
         with self._lock:
             found: dict[Count, float] = {
-                ("bert_handler_requests_total", "status", s): n for s, n in self.requests.items()
+                ("bert_handler_requests_total", (("status", s),)): n for s, n in self.requests.items()
             }
-            found.update({("bert_handler_errors_total", "kind", kind): n for kind, n in self.errors.items()})
+            found.update({("bert_handler_errors_total", (("kind", kind),)): n for kind, n in self.errors.items()})
             for field in ("instances", "truncations", "tokens", "padding_tokens"):
-                found[f"bert_handler_{field}_total", "", ""] = getattr(self, field)
+                found[f"bert_handler_{field}_total", ()] = getattr(self, field)
             for stage, histogram in self.stages.items():
-                found["bert_handler_stage_seconds_sum", "stage", stage] = histogram.sum
-                found["bert_handler_stage_seconds_count", "stage", stage] = sum(histogram.counts)
-            for name, histogram in (("request_seconds", self.request_seconds), ("batch_rows", self.batch_rows)):
-                found[f"bert_handler_{name}_sum", "", ""] = histogram.sum
-                found[f"bert_handler_{name}_count", "", ""] = sum(histogram.counts)
+                found.update(histogram.counters("bert_handler_stage_seconds", ("stage", stage)))
+            found.update(self.request_seconds.counters("bert_handler_request_seconds"))
+            found.update(self.batch_rows.counters("bert_handler_batch_rows"))
             return found
 
     def answered(self, status: int, seconds: float) -> None:

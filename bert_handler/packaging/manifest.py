@@ -1,7 +1,7 @@
 """InferenceService manifests: KServe's TorchServe predictor, or the KServe host with its runtime.
 
 Knative scales on concurrency or requests, RawDeployment on CPU or memory (HPA) or on the rows that
-wait in the scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
+wait in the KServe host's scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
 a model loads are the commonest way for a pod to restart for ever.
 """
 
@@ -84,12 +84,22 @@ class Service:
         quantity(self.cpu), quantity(self.memory)
         if self.min_replicas > self.max_replicas:
             raise ConfigError(f"min-replicas={self.min_replicas} is above max-replicas={self.max_replicas}")
-        if self.min_replicas == 0 and self.autoscaling == "hpa":
-            raise ConfigError("the HPA cannot scale to zero; use --autoscaling knative or keda")
+        if self.min_replicas == 0 and self.autoscaling != "knative":
+            # KEDA asks for what the pods themselves count: with none, nothing would raise it again.
+            raise ConfigError(f"{self.autoscaling} cannot scale back from zero; use --autoscaling knative")
+        if self.autoscaling == "keda":
+            self._check_queue()
         if self.canary_percent is not None and self.autoscaling != "knative":
             raise ConfigError("canary traffic is split by Knative; use --autoscaling knative")
         if self.explainer and self.host != "kserve":
             raise ConfigError("the explainer runs the KServe host's image; use --host kserve")
+
+    def _check_queue(self) -> None:
+        # TorchServe's own metrics tell how long answered requests have waited, and not how many wait.
+        if self.host != "kserve":
+            raise ConfigError("KEDA cannot see TorchServe's queue; use --host kserve, or --autoscaling hpa or knative")
+        if self.explainer:
+            raise ConfigError("explanations wait in a queue that KEDA does not see; use --autoscaling hpa or knative")
 
     @property
     def metric(self) -> str:

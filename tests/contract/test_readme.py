@@ -11,6 +11,7 @@ import pytest
 import setuptools
 import yaml
 
+import bert_handler
 from bert_handler.cli import app, main
 from tests.readme import (
     README,
@@ -74,6 +75,13 @@ def test_the_line_for_manifests_writes_one_that_can_be_applied(tmp_path: Path) -
     assert (service["kind"], service["metadata"]["name"]) == ("InferenceService", "torchserve-bert-v2")
     assert service["spec"]["predictor"]["pytorch"]["storageUri"] == "pvc://task-pv-claim"
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_the_image_that_is_built_is_the_one_to_push_and_of_this_version() -> None:
+    build, push = (shlex.split(line) for line in command_line("docker build").split(" && "))
+    assert (README.parent / build[build.index("-f") + 1]).is_file()
+    assert build[build.index("-t") + 1] == push[-1]
+    assert push[-1].endswith(f"/bert-handler:{bert_handler.__version__}")
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w./-]+)\)", TEXT))))

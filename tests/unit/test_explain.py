@@ -325,10 +325,10 @@ def test_captum_loads_without_holding_up_those_who_ask(bert, monkeypatch):
     explainer, loading, loaded = Explainer(bert), threading.Event(), threading.Event()
     in_time, load_methods = [], explainer._load
 
-    def slow():
+    def slow(name):
         loading.set()
         in_time.append(loaded.wait(3))
-        return load_methods()
+        return load_methods(name)
 
     monkeypatch.setattr(explainer, "_load", slow)
     first = explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1}))
@@ -466,12 +466,14 @@ def test_quantized_weights_are_explained_without_gradients(zoo, load):
         predictor.explain([TEXTS[0]], method="integrated_gradients")
 
 
-def test_captum_missing_names_the_extra(zoo, load, monkeypatch):
+def test_captum_missing_names_the_extra_and_ablation_goes_without(zoo, load, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     explainer = Explainer(load(zoo("bert", "sequence_classification", num_labels=3)))
     failure = explainer.respond(Request([TEXTS[0]])).predictions[0]
     assert failure.error.status == 422
     assert "pip install 'captum', or all that is needed with: pip install '.[explain]' in a clone" in str(failure.error)
+    ablated = explainer.respond(Request([TEXTS[0]], parameters={"method": "feature_ablation"})).predictions[0]
+    assert ablated["explanation"]["method"] == "feature_ablation"
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import prometheus_client
 import pytest
 
-from bert_handler.metrics import Collector, Histogram, ModelMetrics, record
+from bert_handler.metrics import SECONDS, Collector, Histogram, ModelMetrics, record
 from bert_handler.schema import Request
 
 DASHBOARD = Path(__file__).parents[2] / "setup_config" / "grafana" / "bert-handler.json"
@@ -85,13 +85,59 @@ def test_request_id_reaches_the_log_in_one_line(caplog, status, level):
     assert len(line.getMessage()) < 200
 
 
+class Frontend(dict):
+    """As much of TorchServe's metric cache as a handler uses: increases by name and labels, one set a report."""
+
+    def add_metric_to_cache(self, name, unit, labels, kind):
+        def add(value, values):
+            self[(name, *zip(labels, values))] = value
+
+        return SimpleNamespace(add_or_update=add)
+
+
+def reported(metrics):
+    """What the TorchServe handler sends of them at its first report, and at its second."""
+    handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
+    identity = SimpleNamespace(name="bert")
+    handler.predictor = SimpleNamespace(metrics=metrics, identity=identity, info=lambda: {"name": "m"})
+    handler._statuses, handler._reported = [], {}
+    for _ in range(2):
+        handler.context, handler._next_report = SimpleNamespace(metrics=Frontend()), 0.0
+        handler._count(0, 0.0)
+        yield handler.context.metrics
+
+
+def test_torchserve_is_told_every_bucket_once_and_then_what_grew():
+    metrics = ModelMetrics()
+    metrics.answered(200, 0.3)
+    reports = reported(metrics)
+    model = ("model", "bert")
+    first = next(reports)
+    buckets = {labels[1][1]: n for (name, *labels), n in first.items() if name == "bert_handler_request_seconds_bucket"}
+    assert buckets == {**{str(bound): int(bound >= 0.5) for bound in SECONDS}, "+Inf": 1}
+    assert first["bert_handler_stage_seconds_bucket", model, ("stage", "forward"), ("le", "0.5")] == 0
+    metrics.answered(200, 20.0)
+    assert next(reports) == {
+        ("bert_handler_requests_total", model, ("status", "200")): 1,
+        ("bert_handler_request_seconds_bucket", model, ("le", "30.0")): 1,
+        ("bert_handler_request_seconds_bucket", model, ("le", "60.0")): 1,
+        ("bert_handler_request_seconds_bucket", model, ("le", "+Inf")): 1,
+        ("bert_handler_request_seconds_sum", model): 20.0,
+        ("bert_handler_request_seconds_count", model): 1,
+        ("bert_handler_model_info", model, ("name", "m")): 1,
+    }
+
+
 def test_dashboard_asks_for_names_that_exist():
     metrics = ModelMetrics()
+    metrics.answered(200, 0.02)
+    metrics.failed("InvalidRequestError")
     text = prometheus_client.generate_latest(exposed(bert=served(metrics))).decode()
-    families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    for panel in dashboard["panels"]:
+    on_kserve = set(re.findall(r"^(bert_handler_\w+){", text, re.MULTILINE))
+    on_torchserve = {name for name, *_ in next(reported(metrics))}
+    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+        known = on_kserve if "KServe" in panel["title"] else on_kserve & on_torchserve
         for target in panel["targets"]:
-            for name in re.findall(r"bert_handler_\w+", target["expr"]):
-                known = {name, name.removesuffix("_bucket"), name.removesuffix("_sum"), name.removesuffix("_count")}
-                assert known & families, name
+            asked = set(re.findall(r"bert_handler_\w+", target["expr"]))
+            assert asked
+            assert asked <= known, panel["title"]

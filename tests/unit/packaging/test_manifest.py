@@ -28,7 +28,7 @@ VARIANTS = {
     "kserve": ["--host", "kserve"],
     "kserve gpu": ["--host", "kserve", "--device", "gpu", "--gpus", "2", "--engine", "torch", "--no-scrape"],
     "kserve hpa": ["--host", "kserve", "--autoscaling", "hpa"],
-    "kserve keda": ["--host", "kserve", "--autoscaling", "keda", "--min-replicas", "0"],
+    "kserve keda": ["--host", "kserve", "--autoscaling", "keda", "--scale-target", "8"],
     "kserve canary": ["--host", "kserve", "--canary", "10", "--namespace", "models", "--scale-metric", "rps"],
     "everything": [
         *("--host", "kserve", "--protocol", "grpc-v2", "--explainer", "--logger-url", "http://logs"),
@@ -195,8 +195,11 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
         (["--device", "tpu"], "device 'tpu' is unknown; choose from cpu, gpu"),
         (["--host", "mlserver"], "choose from torchserve, kserve"),
         (["--autoscaling", "hpa", "--scale-metric", "rps"], "choose from cpu, memory"),
-        (["--autoscaling", "hpa", "--min-replicas", "0"], "cannot scale to zero"),
-        (["--autoscaling", "keda", "--canary", "5"], "split by Knative"),
+        (["--autoscaling", "hpa", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
+        (["--host", "kserve", "--autoscaling", "keda", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
+        (["--autoscaling", "keda"], "use --host kserve, or --autoscaling hpa or knative"),
+        (["--host", "kserve", "--autoscaling", "keda", "--explainer"], "use --autoscaling hpa or knative"),
+        (["--host", "kserve", "--autoscaling", "keda", "--canary", "5"], "split by Knative"),
         (["--explainer"], "use --host kserve"),
         (["--min-replicas", "5"], "above max-replicas"),
         (["--memory", "2GB"], "no quantity"),
@@ -237,6 +240,8 @@ def test_dockerfile_keeps_the_manifests_promises():
         if line.strip() and not line.startswith("#"):
             instruction, _, rest = line.partition(" ")
             found.setdefault(instruction, []).append(rest.strip())
+    # What --explainer and archives of --engine onnx need is there by default.
+    assert found["ARG"] == ["EXTRAS=torch,kserve,explain,onnx"]
     assert found["USER"] == ["1000"]
     assert lines.index("USER 1000") > max(n for n, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
     assert "HF_HUB_OFFLINE=1" in found["ENV"][0].split()
