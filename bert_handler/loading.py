@@ -44,8 +44,8 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[
     config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
     if config.trust_remote_code and (os.environ if environ is None else environ).get(TRUST_REMOTE_CODE) != "1":
         raise ConfigError(
-            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code "
-            f"on the command line, or {TRUST_REMOTE_CODE}=1 on TorchServe"
+            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code of archive "
+            f"and serve, or {TRUST_REMOTE_CODE}=1 elsewhere"
         )
     stated = config.num_labels if chosen.has_labels else None
     if stated and stated != artifact.num_labels:
