@@ -54,6 +54,9 @@ def predict(
         raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
 
     if input_file is not None and output_file is not None:
+        from bert_handler.bulk_formats import forms_of
+
+        forms_of(input_file, output_file)
         check_output(output_file)
         if output_file.exists() and output_file.samefile(input_file):
             raise ConfigError(f"--output {output_file} is the input; give another file")

@@ -76,3 +76,21 @@ def test_an_input_is_not_written_over(capsys, model, tmp_path):
     assert main(["predict", str(model), "--input", str(source), "--output", str(source)]) == 1
     assert "is the input; give another file" in capsys.readouterr().err
     assert source.read_text() == '"good"\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        ("in.xml", "out.csv", "in.xml: the name must end with one of .txt, .jsonl, .csv, .parquet"),
+        ("in.txt", "new/out.txt", "out.txt: the name must end with one of .jsonl, .csv, .parquet"),
+        ("missing.txt", "out.csv", "missing.txt does not exist"),
+    ],
+)
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_wrong_files_are_found_before_a_model_is_loaded(capsys, tmp_path, runner, source, output, message):
+    (tmp_path / "in.xml").touch()
+    (tmp_path / "in.txt").touch()
+    words = ["predict", "no-model", "--input", str(tmp_path / source), "--output", str(tmp_path / output)]
+    assert main([*words, "--runner", runner]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert {path.name for path in tmp_path.iterdir()} == {"in.xml", "in.txt"}
