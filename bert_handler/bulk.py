@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from bert_handler.bulk_formats import READERS, WRITERS, Columns, form_of
+from bert_handler.bulk_formats import READERS, WRITERS, Columns, form_of, forms_of
 from bert_handler.bulk_parquet import Record
 from bert_handler.bulk_parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
@@ -58,9 +58,7 @@ class Job:
         Raises ConfigError on a missing file, an unknown format, an input that is not readable, and a column
         that an output would take the place of.
         """
-        if not source.is_file():
-            raise ConfigError(f"{source} does not exist")
-        reader, writer = form_of(READERS, source), form_of(WRITERS, target)
+        reader, writer = forms_of(source, target)
         n_rows, columns = reader.survey(source)
         specs = _default_specs(task)
         missing = [name for name in task.fields if n_rows and name not in columns]

@@ -178,6 +178,13 @@ READERS: dict[str, Any] = {".txt": _Text, ".jsonl": _JsonLines, ".csv": _Csv, ".
 WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parquet}
 
 
+def forms_of(source: Path, target: Path) -> tuple[Any, Any]:
+    """The reader of an input and the writer of an output; ConfigError where there is no input, or no such form."""
+    if not source.is_file():
+        raise ConfigError(f"{source} does not exist")
+    return form_of(READERS, source), form_of(WRITERS, target)
+
+
 def form_of(forms: Mapping[str, Any], path: Path) -> Any:
     """The entry of READERS or WRITERS for a file; ConfigError names the endings that there are."""
     if path.suffix not in forms:

@@ -46,7 +46,14 @@ SETTINGS: tuple[Parameter, ...] = (
         choices=("float32", "bfloat16", "float16"),
     ),
     Parameter("compile", bool, False, "compile the torch engine's graph: slower to load, fewer kernels a forward"),
-    Parameter("quantization", str, "none", "of the weights", choices=QUANTIZATIONS),
+    Parameter(
+        "quantization",
+        str,
+        "none",
+        "of the weights; int8 asks onnx and openvino for the graph that was checked when it was archived; torch "
+        "quantizes as it loads (dynamic, on the CPU only), compares no answers, and is explained by word ablation",
+        choices=QUANTIZATIONS,
+    ),
     Parameter("device", str, None, "cpu, cuda or cuda:N; default: cuda where there is one"),
     Parameter("max_batch_tokens", int, None, "padded tokens of one forward; default: by device", minimum=1),
     Parameter("max_batch_rows", int, 256, "sequences of one forward", minimum=1),

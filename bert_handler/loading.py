@@ -14,6 +14,7 @@ from bert_handler.engines.base import Engine
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported
 from bert_handler.labels import Labels
+from bert_handler.parameters import unknown
 from bert_handler.tasks import task_class
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.instances import Model
@@ -25,17 +26,35 @@ def open_model(
     *,
     engine: str | None = None,
     device: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
     model_yaml: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Artifact, Task, type[Engine]]:
-    """Check a model and its settings and choose its engine; no weights are loaded."""
+    """Check a model and its settings and choose its engine; no weights are loaded.
+
+    engine, device, parameters: override the settings.
+    """
     artifact = target if isinstance(target, Artifact) else Artifact.open(target)
     settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
     settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
+    if parameters:
+        settings.update(_checked(parameters, task_class(settings.get("mode"), artifact.model_config)))
     task = load_task(artifact, settings, environ)
     exported = Exported.read(artifact.directory)
     name = task.model.config.engine or (exported.engine if exported else "torch")
     return artifact, task, _engine_for(task, name)
+
+
+def _checked(parameters: Mapping[str, Any], task: type[Task]) -> dict[str, Any]:
+    """The values of a task's request parameters; ConfigError on what is none, a setting of the model among them."""
+    known = {parameter.name: parameter for parameter in task.parameters if parameter.request}
+    for name in parameters:
+        if name not in known:
+            raise ConfigError(unknown(name, known, "parameter"))
+    try:
+        return {name: known[name].parse(value) for name, value in parameters.items()}
+    except ValueError as exc:
+        raise ConfigError(f"parameter {exc}") from exc
 
 
 def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Task:
@@ -44,8 +63,8 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[
     config = HandlerConfig.parse({**settings, "mode": chosen.name}, chosen.parameters)
     if config.trust_remote_code and (os.environ if environ is None else environ).get(TRUST_REMOTE_CODE) != "1":
         raise ConfigError(
-            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code "
-            f"on the command line, or {TRUST_REMOTE_CODE}=1 on TorchServe"
+            "setting trust_remote_code runs code that the model brings; consent with --trust-remote-code of archive "
+            f"and serve, or {TRUST_REMOTE_CODE}=1 elsewhere"
         )
     stated = config.num_labels if chosen.has_labels else None
     if stated and stated != artifact.num_labels:

@@ -131,6 +131,7 @@ class Predictor:
         *,
         engine: str | None = None,
         device: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
         offered_device: str | None = None,
         identity: Identity | None = None,
         model_yaml: Mapping[str, Any] | None = None,
@@ -138,13 +139,16 @@ class Predictor:
     ) -> Predictor:
         """Load a model directory or a .mar archive and run the task's sample through it.
 
-        engine, device: override the settings.  offered_device: the host's choice where none is set and
-        the engine can use it.  identity: what answers call the model; default: the
-        archive's manifest, else the settings.  model_yaml: model-config.yaml where it is read already.
+        engine, device: override the settings; parameters: those of requests, which may bring their own.
+        offered_device: the host's choice where none is set and the engine can use it.  identity: what answers
+        call the model; default: the archive's manifest, else the settings.  model_yaml: model-config.yaml where
+        it is read already.
         Raises ConfigError or ArchiveError, saying what to change.
         """
         started = time.monotonic()
-        artifact, task, kind = open_model(target, engine=engine, device=device, model_yaml=model_yaml, environ=environ)
+        artifact, task, kind = open_model(
+            target, engine=engine, device=device, parameters=parameters, model_yaml=model_yaml, environ=environ
+        )
         config = task.model.config
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))
         own = own_identity(artifact.directory, config.model_name)

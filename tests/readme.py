@@ -19,6 +19,7 @@ from typing import Any
 from bert_handler import Predictor, jsonio
 from bert_handler.config import SETTINGS
 from bert_handler.packaging.demo_model import assemble, encoder_directory
+from bert_handler.parameters import Parameter
 from bert_handler.tasks import TASKS
 from tests.contract.task_examples import EXAMPLES, Example
 from tests.zoo import build
@@ -27,9 +28,9 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def settings_table() -> str:
-    """Every setting with its default."""
+    """Every setting with its default and its choices."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    rows += [f"| `{item.name}` | {_default(item.default)} | {_cell(item.doc)} |" for item in SETTINGS]
+    rows += [f"| `{item.name}` | {_default(item.default)} | {_meaning(item)} |" for item in SETTINGS]
     return "\n".join(rows)
 
 
@@ -128,6 +129,11 @@ def write(tables: dict[str, str]) -> None:
 
 def _default(value: Any) -> str:
     return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def _meaning(item: Parameter) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in item.choices or ())
+    return f"{choices}: {_cell(item.doc)}" if choices else _cell(item.doc)
 
 
 def _cell(text: str) -> str:

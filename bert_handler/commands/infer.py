@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import typer
 
+from bert_handler.commands.task_parameters import HELP, task_parameters
 from bert_handler.errors import ConfigError
 
 COOKIE_VARIABLE = "BERT_HANDLER_COOKIE"
@@ -30,7 +31,7 @@ def infer(
     ready: bool = typer.Option(False, "--ready", help="Say whether the model, or the server, is ready."),
     live: bool = typer.Option(False, "--live", help="Say whether the server answers."),
     output: Optional[List[str]] = typer.Option(None, help="An output to ask for; may be repeated."),
-    parameter: Optional[List[str]] = typer.Option(None, help="NAME=VALUE for the task; VALUE is JSON or a text."),
+    parameter: Optional[List[str]] = typer.Option(None, help=HELP),
     model_version: Optional[str] = typer.Option(None, help="Version of the model; default: the server's."),
     request_id: Optional[str] = typer.Option(None, help="id of the request; the answer has it again."),
     timeout: float = typer.Option(60.0, min=0.001, help="Seconds to wait for one attempt's answer."),
@@ -102,7 +103,7 @@ def _body(
 
     if text and file is None:
         texts = text[0] if len(text) == 1 else text
-        return document(texts, outputs=output or (), parameters=_parameters(parameter or []), id=request_id)
+        return document(texts, outputs=output or (), parameters=task_parameters(parameter), id=request_id)
     if text or file is None:
         raise ConfigError("give --text, or --file with a whole request; one of the two")
     if output or parameter or request_id:
@@ -111,21 +112,6 @@ def _body(
         return file.read_bytes()
     except OSError as exc:
         raise ConfigError(f"{file} cannot be read: {exc.strerror}") from exc
-
-
-def _parameters(options: List[str]) -> Dict[str, Any]:
-    from bert_handler import jsonio
-
-    found: Dict[str, Any] = {}
-    for option in options:
-        name, separator, value = option.partition("=")
-        if not separator:
-            raise ConfigError(f"--parameter {option!r} must be NAME=VALUE")
-        try:
-            found[name] = jsonio.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _client(grpc: bool) -> Any:

@@ -12,10 +12,11 @@ from typing import Any, Callable, List, Optional
 import typer
 
 from bert_handler.commands.checks import check_output
+from bert_handler.commands.task_parameters import HELP, task_parameters
 from bert_handler.errors import ConfigError
 
 RUNNERS = ("local", "ray")
-CUT = "BERT_HANDLER_TRUNCATION=stride reads them in windows, =error refuses them"
+CUT = "--parameter truncation=stride reads them in windows, =error refuses them"
 
 
 def predict(
@@ -24,6 +25,7 @@ def predict(
     input_file: Optional[Path] = typer.Option(None, "--input", help="A .txt, .jsonl, .csv or .parquet file."),
     output_file: Optional[Path] = typer.Option(None, "--output", help="A .jsonl, .csv or .parquet file."),
     batch_rows: int = typer.Option(1024, min=1, help="Rows that are held in memory and written together."),
+    parameter: Optional[List[str]] = typer.Option(None, help=HELP),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N."),
     runner: str = typer.Option("local", help="Of a file: local, or ray for actors with a predictor each."),
@@ -40,7 +42,7 @@ def predict(
     Examples:
       bert-handler predict model.mar --text "A triumph." --text "A bore."
 
-      bert-handler predict model.mar --input reviews.csv --output answers.parquet
+      bert-handler predict model.mar --input reviews.csv --output answers.parquet --parameter top_k=2
 
       bert-handler predict /shared/model.mar --input reviews.csv --output answers.csv --runner ray --ray-address auto
     """
@@ -53,16 +55,19 @@ def predict(
     if runner == "ray" and text:
         raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
 
+    load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter)}
     if input_file is not None and output_file is not None:
+        from bert_handler.bulk_formats import forms_of
+
+        forms_of(input_file, output_file)
         check_output(output_file)
         if output_file.exists() and output_file.samefile(input_file):
             raise ConfigError(f"--output {output_file} is the input; give another file")
         notes: List[str] = []
-        options: Any = {"batch_rows": batch_rows, "engine": engine, "device": device}
         score = (
-            partial(_on_ray, address=ray_address, actors=actors, **options)
+            partial(_on_ray, address=ray_address, actors=actors, batch_rows=batch_rows, **load)
             if runner == "ray"
-            else partial(_here, notes=notes, **options)
+            else partial(_here, notes=notes, batch_rows=batch_rows, **load)
         )
         n_rows = _with_progress(partial(score, target, input_file, output_file))
         typer.echo(f"{n_rows} rows -> {output_file}")
@@ -73,7 +78,7 @@ def predict(
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
-    with Predictor.load(target, engine=engine, device=device) as predictor:
+    with Predictor.load(target, **load) as predictor:
         for number, prediction in enumerate(predictor.predict([element(item) for item in text or ()]), 1):
             typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
             if prediction.truncated:
@@ -87,14 +92,13 @@ def _here(
     progress: Any,
     *,
     batch_rows: int,
-    engine: Optional[str],
-    device: Optional[str],
     notes: List[str],
+    **load: Any,
 ) -> int:
     from bert_handler.bulk import score
     from bert_handler.predictor import Predictor
 
-    with Predictor.load(target, engine=engine, device=device) as predictor:
+    with Predictor.load(target, **load) as predictor:
         metrics = predictor.metrics
         n_cut, n_failed = metrics.truncations, sum(metrics.errors.values())
         n_rows = score(predictor, source, output, batch_rows, progress)

@@ -23,6 +23,7 @@ from bert_handler.deferred import deferred
 from bert_handler.engines.base import Batch, Engine, bucket
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
+from bert_handler.state_dicts import must_be_safetensors
 from bert_handler.tasks.base import Task
 from bert_handler.torch_decoding import generate
 
@@ -32,6 +33,7 @@ with suppress(ImportError), deferred("scipy.optimize"):
 
 logger = logging.getLogger(__name__)
 
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
 DTYPE = "dtype" if TRANSFORMERS >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
@@ -272,8 +274,10 @@ def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: tor
 
     dtype: of the weights; by default transformers' own choice.  Not left to `Module.to`, which would also take
     what a model keeps in float32: the frequencies of rotary positions, a layer of T5's.
-    Raises ConfigError when files are missing, or weights of the head are: they would be random.
+    Raises ConfigError when files are missing, or weights of the head are: they would be random; and where an old
+    torch would have to read a state dict.
     """
+    only_safetensors = must_be_safetensors(artifact.directory, TORCH)
     loader = getattr(transformers, task.model_class)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -284,6 +288,7 @@ def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: tor
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
             **({} if dtype is None else {DTYPE: dtype}),
+            **({"use_safetensors": True} if only_safetensors else {}),
         )
     except pickle.UnpicklingError as exc:
         raise ConfigError("the model's weights are pickled code, which is never run; save them as safetensors") from exc

@@ -10,7 +10,7 @@ from bert_handler.parameters import unknown
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.fill_mask import FillMask
 from bert_handler.tasks.question_answering import QuestionAnswering
-from bert_handler.tasks.sequence_classification import SequenceClassification
+from bert_handler.tasks.sequence_classification import PROBLEM_TYPES, SequenceClassification
 from bert_handler.tasks.text_embedding import TextEmbedding
 from bert_handler.tasks.text_generation import TextGeneration
 from bert_handler.tasks.text_ranking import TextRanking
@@ -38,6 +38,10 @@ def task_class(mode: str | None, model_config: Mapping[str, Any]) -> type[Task]:
     Raises ConfigError on an unknown mode and on an architecture that says nothing.
     """
     if mode is not None:
+        if mode in PROBLEM_TYPES:
+            raise ConfigError(
+                f"unknown mode {mode!r}; use mode: {SequenceClassification.name}, the model's problem_type decides"
+            )
         if mode not in TASKS:
             raise ConfigError(unknown(mode, TASKS, "mode"))
         return TASKS[mode]

@@ -17,6 +17,7 @@ from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
 from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.windows import mean_over_windows
 
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 FUNCTIONS = ("default", "softmax", "sigmoid", "none")
 
 
@@ -38,9 +39,9 @@ class SequenceClassification(Task):
 
     @cached_property
     def problem_type(self) -> str:
-        """single_label_classification, multi_label_classification or regression."""
+        """One of PROBLEM_TYPES."""
         stated = self.model.model_config.get("problem_type")
-        return str(stated) if stated else "single_label_classification"
+        return str(stated) if stated else PROBLEM_TYPES[0]
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 
@@ -70,12 +71,15 @@ def test_the_command_starts_a_ray_and_goes_on_where_one_machine_stopped(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_actors_write_the_same_bytes_as_one_machine(tmp_path, model, predictor):
+def test_actors_write_the_same_bytes_as_one_machine(tmp_path, model, load):
     source = write(tmp_path / "in.parquet", TEXTS)
     expected, output = tmp_path / "expected.parquet", tmp_path / "out.parquet"
-    bulk.score(predictor, source, expected, BATCH_ROWS)
-    assert bulk_ray.score(model, source, output, batch_rows=BATCH_ROWS, device="cpu", actors=2) == len(TEXTS)
+    parameters = {"top_k": 2, "truncation": "stride"}
+    bulk.score(load(model, **parameters), source, expected, BATCH_ROWS)
+    options = {"batch_rows": BATCH_ROWS, "device": "cpu", "actors": 2, "parameters": parameters}
+    assert bulk_ray.score(model, source, output, **options) == len(TEXTS)
     assert output.read_bytes() == expected.read_bytes()
+    assert {len(json.loads(row["predict"])) for row in read(output)} == {2}
 
 
 def test_an_empty_file_and_a_damaged_line_pass_through_the_reader(tmp_path, predictor):

@@ -88,9 +88,10 @@ def test_an_address_of_another_machine_is_named(capsys):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The working directory, with an archive that is nothing but a manifest."""
+    """The working directory, with an empty input, and an archive that is nothing but a manifest."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "afile").touch()
+    (tmp_path / "in.txt").touch()
     (tmp_path / "latin").write_bytes("très".encode("latin-1"))
     manifest = {"model": {"modelName": "m", "modelVersion": "1.0", "handler": "handler.py"}}
     with zipfile.ZipFile("m.mar", "w") as archive:

@@ -33,6 +33,7 @@ LAYERS = (
         "memory",
         "runtimes",
         "signing",
+        "state_dicts",
         "tracing",
     }
     | {"scores", "decisions", "generation"},

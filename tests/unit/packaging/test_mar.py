@@ -190,7 +190,8 @@ def test_code_that_the_model_brings_is_archived(own_model: Path, model_dir: Path
 
 def test_code_is_not_run_without_consent(own_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["archive", str(own_model), "--name", "own", "--export-path", str(tmp_path)]) == 1
-    assert "consent with --trust-remote-code on the command line" in capsys.readouterr().err
+    consent = "consent with --trust-remote-code of archive and serve, or BERT_HANDLER_TRUST_REMOTE_CODE=1 elsewhere"
+    assert consent in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "modules").exists()
 
 
