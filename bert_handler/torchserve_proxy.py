@@ -15,7 +15,7 @@ from bert_handler import jsonio
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, QueueFullError, RequestError
-from bert_handler.metrics import ModelMetrics, record
+from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
@@ -151,7 +151,8 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
                 headers = {**headers, PROTOCOL_HEADER: protocol.name}
             return await self._passed(await self.server.infer(self.name, body, headers))
         except httpx.HTTPError as exc:
-            logger.warning("TorchServe at %s: %s", self.server.url, type(exc).__name__)
+            kind = type(exc).__name__
+            logger.warning("TorchServe at %s: %s, request_id=%a", self.server.url, kind, caller_of(headers))
             return error_reply(_unreachable(exc))
         except RequestError as exc:
             return error_reply(exc)
