@@ -88,7 +88,7 @@ class Arrivals:
         try:
             self._begin([(request, waiter)], self._announce)
         except Exception:
-            logger.exception("a request could not be begun")
+            logger.exception("a request could not be begun, request_id=%a", request.caller)
             waiter.set_result(InternalError())
 
     def _begin(self, arrived: Sequence[tuple[Request, Waiter]], announce: Announce) -> None:
@@ -126,7 +126,7 @@ def _response(pending: Pending) -> Response | RequestError:
     try:
         return pending.response()
     except Exception:
-        logger.exception("an answer could not be made")
+        logger.exception("an answer could not be made, request_id=%a", pending.caller)
         return InternalError()
 
 

@@ -32,7 +32,7 @@ from bert_handler.errors import (
     WrongMethodError,
 )
 from bert_handler.guard import Guard
-from bert_handler.metrics import log_request
+from bert_handler.metrics import caller_of, log_request
 from bert_handler.protocols import error_reply
 from bert_handler.schema import Reply
 
@@ -165,7 +165,7 @@ class Answering:
         except RequestError as exc:
             answer = self._refused(asked, exc, started)
         except Exception:
-            logger.exception("a request on %s failed", self._path)
+            logger.exception("a request on %s failed, request_id=%a", self._path, caller_of(asked.headers))
             answer = self._refused(asked, InternalError(), started)
         if isinstance(answer, Reply):
             await write(answer, send)
@@ -175,8 +175,7 @@ class Answering:
     def _refused(self, asked: Asked, error: RequestError, started: float) -> Reply:
         # A line for each probe of a model that is still loading would say nothing.
         if asked.scope["method"] == "POST":
-            identifier = asked.headers.get("x-request-id", "-")
-            log_request(self._path, identifier, error.status, time.perf_counter() - started)
+            log_request(self._path, caller_of(asked.headers), error.status, time.perf_counter() - started)
         return error_reply(error)
 
 

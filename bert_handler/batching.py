@@ -21,7 +21,7 @@ from bert_handler.cost import Cost
 from bert_handler.ending import close_at_end
 from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
 from bert_handler.length_queue import LengthQueue
-from bert_handler.schema import Row
+from bert_handler.schema import NO_ID, Row
 from bert_handler.tasks.base import Outcome
 from bert_handler.tickets import Entry, Ticket, deliver, settle
 
@@ -79,15 +79,16 @@ class Scheduler:
             worker.start()
         close_at_end(self)
 
-    def submit(self, rows: Sequence[Row], deadline: float | None = None) -> Future[list[Outcome]]:
+    def submit(self, rows: Sequence[Row], deadline: float | None = None, caller: str = NO_ID) -> Future[list[Outcome]]:
         """Queue rows; the future gives each row's outputs or error, in order.
 
-        deadline: time.monotonic() after which the rows are not computed any more.
+        deadline: time.monotonic() after which the rows are not computed any more.  caller: its id for the log.
         Cancelling the future has the same effect at once.
         Raises QueueFullError when too many rows wait already.
         """
         future: Future[list[Outcome]] = Future()
         ticket = Ticket(rows, deadline, future, settle)
+        ticket.caller = caller
         self.enqueue([ticket])
         if ticket.refusal is not None:
             raise ticket.refusal
@@ -277,7 +278,8 @@ class Scheduler:
                 return None
             if isinstance(exc, RequestError):
                 return [exc]
-            logger.exception("a forward of %d tokens failed", entries[0].row.length)
+            failed = entries[0]
+            logger.exception("a forward of %d tokens failed, request_id=%a", failed.row.length, failed.ticket.caller)
             return [InternalError()]
 
     def _measure(self, n_rows: float, seconds: float) -> None:

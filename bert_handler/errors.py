@@ -38,19 +38,19 @@ class RequestError(BertHandlerError):
 
 
 class InvalidRequestError(RequestError):
-    """The request does not say what it should: names the field and the instance."""
+    """The request does not say what it should; the message names the field and the instance."""
 
     status = 400
 
 
 class UnauthorizedError(RequestError):
-    """No valid token came with the request."""
+    """No valid token came with the request, to a server with tokens."""
 
     status = 401
 
 
 class ForbiddenError(RequestError):
-    """The server does not do this for anybody."""
+    """The server does this for nobody; models are loaded and unloaded with `--enable-repository` alone."""
 
     status = 403
 
@@ -92,7 +92,7 @@ class UnservableError(RequestError):
 
 
 class QueueFullError(RequestError):
-    """Too much is waiting already; try again after `retry_after_s` seconds."""
+    """Too much is waiting already; `Retry-After` says when to try again, in seconds."""
 
     status = 429
 
@@ -102,20 +102,20 @@ class QueueFullError(RequestError):
 
 
 class NotReadyError(RequestError):
-    """The model is not loaded yet, or the server behind this one is away."""
+    """The model is not loaded yet, the server is stopping, or the server behind this one is away."""
 
     status = 503
 
 
 class DeviceLostError(NotReadyError):
-    """The device has failed and computes nothing any more for this process; another one may be able to."""
+    """The device has failed and computes nothing any more for this process."""
 
     def __init__(self, message: str = "the model's device has failed; the server must be started again") -> None:
         super().__init__(message)
 
 
 class DeadlineError(RequestError):
-    """The time that the caller allowed ran out before the answer was computed."""
+    """The time that the caller or the settings allow ran out before the answer was computed."""
 
     status = 504
 

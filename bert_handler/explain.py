@@ -61,12 +61,14 @@ class _Left:
 
     started, limit: time.monotonic() of its arrival, and when its caller gives up.
     cancelled: whether its caller has gone.
+    caller: its id for the log.
     """
 
     started: float
     limit: float | None
     cancelled: Callable[[], bool]
     n_instances: int
+    caller: str
 
     def clock(self, options: Options) -> Clock:
         own = None if options.deadline_ms is None else self.started + options.deadline_ms / 1000
@@ -132,7 +134,7 @@ class Explainer:
         except InvalidStateError:
             logger.debug("the caller of an explanation is gone")
         except Exception:
-            logger.exception("a request for explanations failed")
+            logger.exception("a request for explanations failed, request_id=%a", request.caller)
             future.set_exception(InternalError())
         else:
             self._measure((time.monotonic() - begun) / max(1, len(request.instances)))
@@ -159,7 +161,7 @@ class Explainer:
             return Response(request, failures, (OUTPUT.name,))
         answers: list[Prediction | Failure] = []
         for index, instance in enumerate(request.instances):
-            left = _Left(started, request.deadline, cancelled, len(request.instances) - index)
+            left = _Left(started, request.deadline, cancelled, len(request.instances) - index, request.caller)
             answers.append(self._guarded(instance, own, base, left))
         return Response(request, answers, (OUTPUT.name,))
 
@@ -204,7 +206,7 @@ class Explainer:
         except OutOfTimeError:
             return Failure(DeadlineError("the deadline passed before anything was explained"))
         except Exception:
-            logger.exception("an instance could not be explained")
+            logger.exception("an instance could not be explained, request_id=%a", left.caller)
             return Failure(InternalError())
 
     def _explain(self, instance: Instance, options: Options, base: Mapping[str, Any], left: _Left) -> Prediction:
@@ -213,8 +215,8 @@ class Explainer:
         name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
         method = self._method(name)
         encoded = self._encode(instance, base)
-        rows = self._forward(encoded, left.limit)
-        references = self._references(options, base, left.limit)
+        rows = self._forward(encoded, left)
+        references = self._references(options, base, left)
         decision = self._task.decision(encoded, rows, options.targets, references)
         job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
         targets = decision.targets[:MAX_TARGETS]
@@ -240,8 +242,8 @@ class Explainer:
             raise found
         return found
 
-    def _forward(self, encoded: EncodedExample, limit: float | None) -> list[RowOutputs]:
-        outcomes = self._predictor.scheduler.submit(encoded.rows, limit).result()
+    def _forward(self, encoded: EncodedExample, left: _Left) -> list[RowOutputs]:
+        outcomes = self._predictor.scheduler.submit(encoded.rows, left.limit, left.caller).result()
         rows: list[RowOutputs] = []
         for outcome in outcomes:
             if isinstance(outcome, RequestError):
@@ -249,14 +251,14 @@ class Explainer:
             rows.append(outcome)
         return rows
 
-    def _references(self, options: Options, base: Mapping[str, Any], limit: float | None) -> list[Prediction]:
+    def _references(self, options: Options, base: Mapping[str, Any], left: _Left) -> list[Prediction]:
         if not self._task.targets_are_texts:
             return []
         for target in options.targets:
             if not isinstance(target, str):
                 raise InvalidRequestError("target must be a text, or a list of texts")
         found = [self._encode(str(target), base) for target in options.targets]
-        return [self._task.predict(item, self._forward(item, limit)) for item in found]
+        return [self._task.predict(item, self._forward(item, left)) for item in found]
 
     def _baseline(self, options: Options, method: str) -> str:
         mask_id = self._task.model.tokenizer.spec.mask_id

@@ -137,7 +137,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         cache.add_metric_to_cache(name, "count", list(labels), kind).add_or_update(value, list(labels.values()))
 
     def _decode(self, row: Mapping[str, Any], index: int) -> Call:
-        headers = self._headers(index)
+        headers = self._identified(index)
         if headers.get("describe") == "True":
             return Call(reply=Reply(self.describe_handle()))
         try:

@@ -43,8 +43,9 @@ class Intake:
         """The instances of each request, at least one, tokenized together."""
         parsed = [self._parse(request) for request in requests]
         examples = [item for items in parsed for item in items if isinstance(item, Example)]
+        callers = [it.caller for it, items in zip(requests, parsed) for item in items if isinstance(item, Example)]
         with measure_all([request.trace for request in requests], "tokenize"):
-            encoded = iter(self._encode(examples))
+            encoded = iter(self._encode(examples, callers))
         found = []
         for request, items in zip(requests, parsed):
             slots = [next(encoded) if isinstance(item, Example) else item for item in items]
@@ -95,7 +96,7 @@ class Intake:
             return [item if isinstance(item, Failure) else Failure(exc) for item in items]
         return items
 
-    def _encode(self, examples: Sequence[Example]) -> list[Slot]:
+    def _encode(self, examples: Sequence[Example], callers: Sequence[str]) -> list[Slot]:
         if not examples:
             return []
         started = time.perf_counter()
@@ -104,8 +105,8 @@ class Intake:
             self._metrics.tokenized(time.perf_counter() - started)
         except Exception:
             if len(examples) > 1:
-                return [slot for example in examples for slot in self._encode([example])]
-            logger.exception("an instance could not be tokenized")
+                return [slot for alone in zip(examples, callers) for slot in self._encode(alone[:1], alone[1:])]
+            logger.exception("an instance could not be tokenized, request_id=%a", callers[0])
             return [Failure(InternalError())]
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from bert_handler.schema import ID_HEADER, NO_ID
 from bert_handler.tracing import MAX_ID_CHARACTERS
 
 REQUEST_LOGGER = __name__
@@ -118,14 +119,18 @@ class ModelMetrics:
 def record(model: str, metrics: ModelMetrics, headers: Mapping[str, str], status: int, seconds: float) -> None:
     """Count an answered request and log its id."""
     metrics.answered(status, seconds)
-    log_request(model, headers.get("x-request-id", "-"), status, seconds)
+    log_request(model, caller_of(headers), status, seconds)
+
+
+def caller_of(headers: Mapping[str, str]) -> str:
+    """The id that a request has in the log; headers have lower-case names."""
+    return headers.get(ID_HEADER, NO_ID)[:MAX_ID_CHARACTERS]
 
 
 def log_request(model: str, identifier: str, status: int, seconds: float) -> None:
     """Log an answered or refused request by its id, never its text; failures of the server as warnings."""
     level = logging.WARNING if status >= 500 else logging.DEBUG
     if logger.isEnabledFor(level):
-        identifier = identifier[:MAX_ID_CHARACTERS]
         logger.log(level, "%s request_id=%a status=%d %.1f ms", model, identifier, status, 1000 * seconds)
 
 

@@ -76,6 +76,7 @@ class Pending(Ticket):
             self.rows = [row._replace(given_up=self.given_up) for row in self.rows]
         self.request = request
         self.patient = not request.bounded
+        self.caller = request.caller
         self._predictor = predictor
         self._slots = slots
 
@@ -92,7 +93,7 @@ class Pending(Ticket):
         """The response, once every row has its outcome."""
         outcomes = iter(self.outcomes)
         with self.request.trace.measure("postprocess"):
-            predictions = [self._predictor.finish(slot, outcomes) for slot in self._slots]
+            predictions = [self._predictor.finish(slot, outcomes, self.caller) for slot in self._slots]
         return Response(self.request, predictions, tuple(self.request.outputs or self._predictor.default_outputs))
 
 
@@ -247,16 +248,16 @@ class Predictor:
             raise pending.refusal
         return stream
 
-    def finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
+    def finish(self, slot: Slot, outcomes: Iterator[Outcome], caller: str) -> Prediction | Failure:
         """Turn the outcomes of one instance's rows, taken from the front, into its prediction."""
-        result = self._finish(slot, outcomes)
+        result = self._finish(slot, outcomes, caller)
         if isinstance(result, Failure):
             self.metrics.failed(type(result.error).__name__)
         else:
             self.metrics.finished(truncated=result.truncated)
         return result
 
-    def _finish(self, slot: Slot, outcomes: Iterator[Outcome]) -> Prediction | Failure:
+    def _finish(self, slot: Slot, outcomes: Iterator[Outcome], caller: str) -> Prediction | Failure:
         if isinstance(slot, Failure):
             return slot
         rows: list[RowOutputs] = []
@@ -269,7 +270,7 @@ class Predictor:
         except RequestError as exc:
             return Failure(exc)
         except Exception:
-            logger.exception("an answer of %d tokens could not be decoded", slot.n_tokens)
+            logger.exception("an answer of %d tokens could not be decoded, request_id=%a", slot.n_tokens, caller)
             return Failure(InternalError())
 
     def self_test(self) -> None:

@@ -20,6 +20,9 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 Arrays = Mapping[str, "NDArray[Any]"]
 
+ID_HEADER = "x-request-id"
+NO_ID = "-"
+"""What a request is called in the log whose caller gave it no id."""
 NOTHING: Mapping[str, Any] = {}
 """Shared by all that have none, and changed by nobody; a read-only view could not be pickled."""
 
@@ -55,6 +58,7 @@ class Request(NamedTuple):
     deadline: time.monotonic() after which nobody waits for the answer any more.
     trace: its spans, where they are recorded.
     bounded: whether the limits of one request hold, and a full queue refuses it: not for the rows of a file.
+    caller: its X-Request-Id, which the log names it by.
     """
 
     instances: Sequence[Instance]
@@ -67,6 +71,7 @@ class Request(NamedTuple):
     deadline: float | None = None
     trace: Trace = UNTRACED
     bounded: bool = True
+    caller: str = NO_ID
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from bert_handler.deadlines import PARAMETER, deadline_of, expired, sooner
 from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, RequestError
 from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
+from bert_handler.metrics import caller_of
 from bert_handler.parameters import quoted
 from bert_handler.predictor import Pending, Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
-from bert_handler.schema import Failure, Reply, Request, Response
+from bert_handler.schema import ID_HEADER, Failure, Reply, Request, Response
 from bert_handler.tracing import UNTRACED, Trace
 
 logger = logging.getLogger(__name__)
@@ -93,13 +94,15 @@ def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None, 
         if protocol is None:
             protocol, body = detect(body, headers)
         request = _timed(protocol.decode(body, headers), headers)
+        if ID_HEADER in headers:
+            request = request._replace(caller=caller_of(headers))
         if headers.get(EXPLAIN_HEADER) == "True":
             return Call(request, protocol, kind="explain")
         return Call(request, protocol, kind="stream" if wants_stream(headers, streams=streams) else "predict")
     except RequestError as exc:
         return Call(error=exc)
     except Exception:
-        logger.exception("a body could not be decoded")
+        logger.exception("a body could not be decoded, request_id=%a", caller_of(headers))
         return Call(error=InternalError())
 
 
@@ -178,7 +181,7 @@ def _encoded(predictor: Predictor, answer: Answer) -> Reply:
         specs = EXPLANATION_OUTPUTS if answer.call.kind == "explain" else predictor.outputs
         return answer.call.protocol.encode(answer.response, predictor.identity, specs)
     except Exception:
-        logger.exception("a response could not be encoded")
+        logger.exception("a response could not be encoded, request_id=%a", answer.response.request.caller)
         return error_reply(InternalError())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from bert_handler.deadlines import expired
 from bert_handler.errors import QueueFullError
-from bert_handler.schema import Row
+from bert_handler.schema import NO_ID, Row
 from bert_handler.tasks.base import Outcome
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ class Ticket:
         out of the queue.
     announce: called on the forward's thread with all tickets of the same `announce` that it completes.
     patient: where the queue is full, its rows wait for room instead of being refused.
+    caller: the id of its request for the log.
     """
 
     patient = False
+    caller = NO_ID
 
     def __init__(self, rows: Sequence[Row], deadline: float | None, waiter: Waiter, announce: Announce) -> None:
         self.rows = rows

@@ -14,8 +14,8 @@ import kserve
 from bert_handler import jsonio
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import deadline_of, remaining_s
-from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, RequestError
-from bert_handler.metrics import ModelMetrics, record
+from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, QueueFullError, RequestError
+from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
@@ -37,6 +37,8 @@ FORM = "application/x-www-form-urlencoded"
 KEY_REFUSED = (400, 401, 403)
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
+NO_WORKER = "has no worker to serve inference request"
+"""TorchServe's frontend says this of a full queue, too."""
 RETURNED = ("inference-header-content-length", "x-truncated", "retry-after")
 
 
@@ -147,9 +149,10 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         try:
             if protocol is not None:
                 headers = {**headers, PROTOCOL_HEADER: protocol.name}
-            return _reply(await self.server.infer(self.name, body, headers))
+            return await self._passed(await self.server.infer(self.name, body, headers))
         except httpx.HTTPError as exc:
-            logger.warning("TorchServe at %s: %s", self.server.url, type(exc).__name__)
+            kind = type(exc).__name__
+            logger.warning("TorchServe at %s: %s, request_id=%a", self.server.url, kind, caller_of(headers))
             return error_reply(_unreachable(exc))
         except RequestError as exc:
             return error_reply(exc)
@@ -176,7 +179,18 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             return response
         await response.aread()
         await response.aclose()
-        return _reply(response)
+        return await self._passed(response)
+
+    async def _passed(self, response: httpx.Response) -> Reply:
+        """An answer as it is; what TorchServe's frontend refuses, in the contract's form."""
+        if response.status_code < 400 or "error" in _object(response.content):
+            headers = {name.title(): response.headers[name] for name in RETURNED if name in response.headers}
+            content_type = response.headers.get("content-type", "application/json")
+            return Reply(response.content, response.status_code, content_type, headers)
+        error = _frontend_error(response)
+        if NO_WORKER in str(error) and await self.healthy():
+            error = QueueFullError("TorchServe's queue for this model is full; try again")
+        return error_reply(error)
 
     async def _passed_on(self, response: httpx.Response, headers: Mapping[str, str], started: float) -> Events:
         try:
@@ -215,14 +229,6 @@ def _unreachable(exc: httpx.HTTPError) -> RequestError:
     return NotReadyError("TorchServe is not reachable; try again")
 
 
-def _reply(response: httpx.Response) -> Reply:
-    headers = {name.title(): response.headers[name] for name in RETURNED if name in response.headers}
-    if response.status_code >= 400 and "error" not in _object(response.content):
-        return error_reply(_frontend_error(response))
-    content_type = response.headers.get("content-type", "application/json")
-    return Reply(response.content, response.status_code, content_type, headers)
-
-
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
         content = jsonio.loads(body)
@@ -232,7 +238,7 @@ def _object(body: bytes) -> Mapping[str, Any]:
 
 
 def _frontend_error(response: httpx.Response) -> RequestError:
-    """TorchServe's frontend answers in its own form, with statuses of its own for a full queue."""
+    """What TorchServe's frontend says in a form and with statuses of its own."""
     content = _object(response.content)
     message = str(content.get("message", "TorchServe refused the request"))
     if response.status_code in (401, 403) or content.get("type") == "InvalidKeyException":

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bert_handler import Predictor, jsonio
+from bert_handler import Predictor, errors, jsonio
 from bert_handler.config import SETTINGS
+from bert_handler.explanations.options import MAX_STEPS, MAX_TARGETS, PARAMETERS, Options
 from bert_handler.packaging.demo_model import assemble, encoder_directory
 from bert_handler.parameters import Parameter
 from bert_handler.tasks import TASKS
@@ -28,33 +29,59 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def settings_table() -> str:
-    """Every setting with its default and its choices."""
+    """Every setting with its default and its choices; also those of a task that no request can change."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    rows += [f"| `{item.name}` | {_default(item.default)} | {_meaning(item)} |" for item in SETTINGS]
+    rows += [_parameter(item) for item in SETTINGS]
+    for name, task in TASKS.items():
+        rows += [_parameter(item, f"{name}: ") for item in task.parameters if not item.request]
     return "\n".join(rows)
 
 
 def parameters_table() -> str:
     """The request parameters of every task."""
-    rows = ["| `mode` | outputs by default | request parameters (defaults in the settings, under the same names) |"]
-    rows.append("| --- | --- | --- |")
+    rows = ["| `mode` | request parameters (defaults in the settings, under the same names) |", "| --- | --- |"]
     for name, task in TASKS.items():
         parameters = ", ".join(f"`{item.name}`" for item in task.parameters if item.request)
-        rows.append(f"| `{name}` | {', '.join(f'`{output}`' for output in task.default_outputs)} | {parameters} |")
+        rows.append(f"| `{name}` | {parameters} |")
+    return "\n".join(rows)
+
+
+def explanation_table() -> str:
+    """What a request for explanations can say."""
+    rows = ["| parameter | default | meaning |", "| --- | --- | --- |"]
+    rows.append(_row("target", None, f"label or index, or a list of up to {MAX_TARGETS}; default: the decision"))
+    steps = f'steps of integrated gradients, to {MAX_STEPS}; `"auto"`: as many as `tolerance` needs'
+    rows.append(_row("n_steps", Options.n_steps, steps))
+    rows += [_parameter(item) for item in PARAMETERS]
+    return "\n".join(rows)
+
+
+def errors_table() -> str:
+    """Every status of a refusal, and what its errors say of themselves."""
+    meanings: dict[int, list[str]] = {}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.RequestError) and kind is not errors.RequestError:
+            meanings.setdefault(kind.status, []).append(str(kind.__doc__).rstrip("."))
+    rows = ["| status | means |", "| --- | --- |"]
+    rows += [f"| {status} | {'. '.join(meanings[status])} |" for status in sorted(meanings)]
     return "\n".join(rows)
 
 
 def tasks_table(models: Callable[[Example], Path]) -> str:
-    """One request a task and its real answer."""
-    rows = ["| task | instance | parameters | answer |", "| --- | --- | --- | --- |"]
+    """One request a task, the outputs that it may ask for, and its real answer with some of them."""
+    rows = [
+        "| task | instance | parameters | outputs | answer, with the outputs that it names |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for example in EXAMPLES:
         settings = {} if example.real else {"mode": example.task}
         predictor = Predictor.load(models(example), environ={}, model_yaml={"handler": settings})
         answer = predictor.predict([example.instance], **example.parameters)[0]
         predictor.close()
+        outputs = ", ".join(f"**`{it}`**" if it in predictor.default_outputs else f"`{it}`" for it in predictor.outputs)
         said = {name: shorten(jsonio.loads(jsonio.dumps(answer[name]))) for name in example.outputs}
         task = f"`{example.task}`" + ("" if example.real else " ¹")
-        cells = (task, _code(example.instance), _code(example.parameters or None), _code(said))
+        cells = (task, _code(example.instance), _code(example.parameters or None), outputs, _code(said))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -127,13 +154,17 @@ def write(tables: dict[str, str]) -> None:
     README.write_text(text, encoding="utf-8")
 
 
+def _parameter(item: Parameter, prefix: str = "") -> str:
+    choices = ", ".join(f"`{choice}`" for choice in item.choices or ())
+    return _row(item.name, item.default, prefix + (f"{choices}: {item.doc}" if choices else item.doc))
+
+
+def _row(name: str, default: Any, doc: str) -> str:
+    return f"| `{name}` | {_default(default)} | {_cell(doc)} |"
+
+
 def _default(value: Any) -> str:
     return "" if value is None else f"`{json.dumps(value)}`"
-
-
-def _meaning(item: Parameter) -> str:
-    choices = ", ".join(f"`{choice}`" for choice in item.choices or ())
-    return f"{choices}: {_cell(item.doc)}" if choices else _cell(item.doc)
 
 
 def _cell(text: str) -> str:
@@ -154,6 +185,8 @@ def main() -> int:
         tables = {
             "settings": settings_table(),
             "parameters": parameters_table(),
+            "explanation": explanation_table(),
+            "errors": errors_table(),
             "tasks": tasks_table(lambda item: model_of(item, Path(scratch) / item.task)),
         }
     write(tables)

@@ -26,7 +26,10 @@ def explain(
         None, help="integrated_gradients, input_x_gradient, layer_gradient_x_activation or feature_ablation."
     ),
     n_steps: str = typer.Option("50", help="Steps of integrated gradients, or auto."),
-    baseline: Optional[str] = typer.Option(None, help="What stands for an absent word: pad (default), mask or zero."),
+    baseline: Optional[str] = typer.Option(
+        None,
+        help="What stands for an absent word: pad, mask or zero; default: pad, or mask for ablation if there is one.",
+    ),
     baseline_text: Optional[str] = typer.Option(None, help="A text whose words do, instead."),
     html: Optional[Path] = typer.Option(None, help="Write a self-contained page here."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON line a text instead of colours."),

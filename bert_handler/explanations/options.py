@@ -24,11 +24,23 @@ MAX_TARGETS = 16
 Target = Union[str, int]
 
 PARAMETERS = (
-    Parameter("method", str, None, "default: integrated gradients, or ablation without gradients", choices=METHODS),
-    Parameter("baseline", str, None, "what stands for an absent word; default: pad", choices=BASELINES),
-    Parameter("baseline_text", str, None, "the text whose words take the places, with baseline: text"),
+    Parameter(
+        "method",
+        str,
+        None,
+        "how it is computed; default: integrated gradients, or ablation without gradients",
+        choices=METHODS,
+    ),
+    Parameter(
+        "baseline",
+        str,
+        None,
+        "what stands for an absent word; default: pad, or mask for ablation where there is a mask token",
+        choices=BASELINES,
+    ),
+    Parameter("baseline_text", str, None, "the text whose words take the places; makes the baseline text"),
     Parameter("tolerance", float, 0.02, "largest convergence delta with n_steps: auto", minimum=0),
-    Parameter("internal_batch_size", int, None, "sequences of one forward; default: by tokens", 1, 4096),
+    Parameter("internal_batch_size", int, None, "sequences of one step; default: by tokens", 1, 4096),
     Parameter("deadline_ms", int, None, "time for the answer, queueing included", minimum=1),
     Parameter("on_deadline", str, "partial", "the best answer so far, or 504", choices=("partial", "error")),
 )

@@ -64,7 +64,7 @@ class TextGeneration(Task):
     sample = MappingProxyType({"text": "The quick brown fox", "max_new_tokens": 1})
     parameters = (
         Parameter("max_new_tokens", int, None, f"most tokens of the answer; {MODEL_DEFAULT}, else 64", 1),
-        Parameter("max_new_tokens_limit", int, 1024, "most that a request may ask for", 1, request=False),
+        Parameter("max_new_tokens_limit", int, 1024, "most new tokens that a request may ask for", 1, request=False),
         Parameter("do_sample", bool, None, f"draw tokens instead of taking the likeliest; {MODEL_DEFAULT}"),
         Parameter("temperature", float, None, f"of the drawing; {MODEL_DEFAULT}", 0.01, 100),
         Parameter("top_k", int, None, "draw from the k likeliest tokens, 0: from all", 0, 1_000_000),

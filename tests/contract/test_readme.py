@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,16 @@ import yaml
 
 import bert_handler
 from bert_handler.cli import app, main
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.playground import playground_routes
+from bert_handler.repository import Repository
+from bert_handler.routes import Routes
 from tests.readme import (
     README,
     block,
     command_line,
+    errors_table,
+    explanation_table,
     model_of,
     parameters_table,
     run_line,
@@ -27,9 +34,28 @@ from tests.readme import (
 TEXT = README.read_text(encoding="utf-8")
 
 
-def test_the_tables_of_settings_and_parameters() -> None:
-    assert block("settings", TEXT) == settings_table(), "run: python -m tests.readme"
-    assert block("parameters", TEXT) == parameters_table(), "run: python -m tests.readme"
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("settings", settings_table),
+        ("parameters", parameters_table),
+        ("explanation", explanation_table),
+        ("errors", errors_table),
+    ],
+)
+def test_tables_that_come_from_the_code(name: str, table: Callable[[], str]) -> None:
+    assert block(name, TEXT) == table(), "run: python -m tests.readme"
+
+
+def test_the_table_of_routes_has_them_all() -> None:
+    table = TEXT.partition("| route |")[2].partition("\n\n")[0]
+    written = re.findall(r"/[\w/{}:.\[\]]*", " ".join(re.findall(r"`([^`]*)`", table)))
+    # [/part] may be there or not.
+    shown = {re.sub(r"\[(.*?)\]", kept, path) for path in written for kept in (r"\1", "")}
+    served = [*Routes(dict).routes(), *Repository({}, Path(), None).routes(), *playground_routes()]  # type: ignore[arg-type]
+    paths = {re.sub(r":\w+}", "}", route.path) for route in served} | {"/metrics"}
+    # A browser asks for these itself.
+    assert paths - {"/v2/", "/ui/", "/ui/{name}"} == shown
 
 
 def test_the_table_of_tasks_shows_real_answers(tmp_path: Path) -> None:
@@ -42,6 +68,11 @@ def test_the_table_of_extras_has_them_all(monkeypatch: pytest.MonkeyPatch) -> No
     extras = runpy.run_path(str(README.parent / "setup.py"))["EXTRAS"]
     table = TEXT.partition("| extra |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(extras)
+
+
+def test_the_batches_of_torchserve_are_told() -> None:
+    told = " ".join(TEXT.split())
+    assert f"at most {BATCH_SIZE} requests together, and waits up to {BATCH_DELAY_MS} ms" in told
 
 
 def test_every_command_shown_exists() -> None:

@@ -61,6 +61,24 @@ def _other_worker(server, pid):
     return any(worker["status"] == "READY" and worker["pid"] != pid for worker in workers)
 
 
+@pytest.mark.kserve
+@pytest.mark.torchserve
+def test_the_front_says_of_a_full_queue_when_to_come_back(zoo, tmp_path):
+    archive = build(zoo("bert", "sequence_classification"), "m", "1.0", tmp_path / "store").path
+    ports = free_ports("inference_port", "metrics_port", "grpc_inference_port", "grpc_management_port")
+    models = {"m": RegisteredModel(archive.name, batch_size=1)}
+    settings = TorchServeSettings(models, model_store=str(archive.parent), host="127.0.0.1", job_queue_size=1, **ports)
+    with (
+        torchserve_of(settings, ports, tmp_path) as server,
+        front_server(f"http://127.0.0.1:{ports['inference_port']}", name="m") as front,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        wait_until(server, lambda: front.get("/v2/models/m/ready").status_code == 200, 60)
+        seen = list(pool.map(lambda _: front.infer("m", BODY), range(160)))
+    assert {response.status_code for response in seen} == {200, 429}
+    assert {response.headers.get("retry-after") for response in seen if response.status_code == 429} == {"1"}
+
+
 class Standin(BaseHTTPRequestHandler):
     """The two routes of a TorchServe that readiness and inference need."""
 

@@ -127,6 +127,28 @@ async def test_a_stream_that_nobody_begins_to_read_gives_its_connection_back(ans
     assert model.metrics.requests == {"200": 1}
 
 
+SAID_OF_BOTH = {
+    "code": 503,
+    "type": "ServiceUnavailableException",
+    "message": 'Model "m" has no worker to serve inference request. Please use scale workers API to add workers.',
+}
+
+
+@pytest.mark.parametrize("ask", ["reply", "stream"])
+@pytest.mark.parametrize(("worker", "status", "retry"), [("READY", 429, "1"), ("LOADING", 503, None)])
+async def test_a_full_queue_is_told_from_a_missing_worker(ask, worker, status, retry):
+    def answer(request):
+        if request.method == "GET":
+            return httpx.Response(200, json=[{"workers": [{"status": worker}]}])
+        return httpx.Response(503, json=SAID_OF_BOTH)
+
+    server = TorchServe("http://torchserve")
+    server._client = httpx.AsyncClient(base_url=server.url, transport=httpx.MockTransport(answer))
+    reply = await getattr(FrontModel("m", server), ask)(b"a", {"accept": "text/event-stream"}, None)
+    assert (reply.status, reply.headers.get("Retry-After")) == (status, retry)
+    assert list(jsonio.loads(reply.body)) == ["error"]
+
+
 @pytest.mark.parametrize(("status", "given"), [(400, {"error": "wrong"}), (503, {"code": 503, "message": "away"})])
 async def test_a_refused_stream_is_counted(answering, status, given):
     model = answering(status, json=given)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bert_handler import tracing
-from bert_handler.protocols import V2_REST
+from bert_handler.protocols import V2_REST, v2
 
 STAGES = ["decode", "tokenize", "queue", "forward", "postprocess", "encode", "request"]
 SECRET = "xylophone"
@@ -154,6 +154,30 @@ def test_a_failed_request_is_an_error_and_its_log_line_has_its_id(exporter, pred
     (root,) = [span for span in exporter.get_finished_spans() if span.name == "request"]
     assert root.attributes["http.response.status_code"] == int(line.partition("status=")[2][:3])
     assert SECRET not in root.to_json() + line
+
+
+FAILING = {
+    "tokenize": ("task", "encode"),
+    "forward": ("engine", "forward"),
+    "decode": ("task", "predict"),
+    "explain": ("explainer", "_explain"),
+    "body": ("v2", "instances_of"),
+    "answer": ("v2", "output_tensors"),
+}
+
+
+@both_hosts
+@pytest.mark.parametrize(("part", "function"), FAILING.values(), ids=list(FAILING))
+def test_the_log_names_the_request_of_what_fails(predictor, ask, caplog, monkeypatch, part, function):
+    def fail(*args, **kwargs):
+        raise RuntimeError("defect")
+
+    monkeypatch.setattr(v2 if part == "v2" else getattr(predictor, part), function, fail)
+    explain = {"explain": "True"} if part == "explainer" else {}
+    requests = [(body("good film"), {"x-request-id": name, **explain}) for name in ("r-17", "r-18")]
+    assert [status for status, _ in ask(predictor, *requests)] == [500, 500]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert sorted(line.rpartition("request_id=")[2] for line in lines) == ["'r-17'", "'r-18'"]
 
 
 @both_hosts
