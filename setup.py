@@ -18,7 +18,7 @@ PACKAGE_FILES = [
 ]
 
 EXTRAS = {
-    "torch": ["torch>=2.1", "transformers>=4.40"],
+    "torch": ["torch>=2.4", "transformers>=4.41"],
     "torchserve": ["torchserve>=0.11", "torch-model-archiver>=0.11", "setuptools<81"],
     "kserve": ["kserve>=0.15"],
     "grpc": ["grpcio>=1.48", "protobuf>=4.22"],

@@ -67,7 +67,7 @@ class Scheduler:
         self.ready = threading.Condition(self.cores.lock)
         self._room = threading.Condition(self.cores.lock)
         self._run = run
-        self._limits = limits
+        self.limits = limits
         self._queue: LengthQueue[Entry] = LengthQueue(limits.cost)
         self._n_used = self._n_idle = 0
         self._closed = False
@@ -107,7 +107,7 @@ class Scheduler:
                     ticket.refuse(refusal)
                     continue
                 for place, row in enumerate(ticket.rows):
-                    if ticket.patient and len(self._queue) >= self._limits.max_queue_rows:
+                    if ticket.patient and len(self._queue) >= self.limits.max_queue_rows:
                         now = self._wait_for_room()
                     self._queue.add(Entry(row, ticket, place, now))
                 self.cores.last_submit = now
@@ -119,7 +119,7 @@ class Scheduler:
 
     def _wait_for_room(self) -> float:
         """The time.monotonic() at which the queue takes one more row."""
-        while len(self._queue) >= self._limits.max_queue_rows:
+        while len(self._queue) >= self.limits.max_queue_rows:
             if self._closed:
                 raise QueueFullError("the model is being unloaded", 1)
             self.ready.notify_all()
@@ -135,7 +135,7 @@ class Scheduler:
             return QueueFullError("the model is being unloaded", 1)
         if ticket.patient:
             return None
-        limit = self._limits.max_queue_rows
+        limit = self.limits.max_queue_rows
         if len(self._queue) + n_rows > limit:
             self._queue.drop_cancelled()
         waiting = len(self._queue)
@@ -167,7 +167,7 @@ class Scheduler:
         with self.cores.lock:
             self._closed = True
             if not drain:
-                self._queue = LengthQueue(self._limits.cost)
+                self._queue = LengthQueue(self.limits.cost)
             self.ready.notify_all()
             self._room.notify_all()
         for worker in self._workers:
@@ -206,7 +206,7 @@ class Scheduler:
     def _startable(self) -> int:
         """Cores for one more forward, 0 where none may start."""
         since = self.waits_since
-        if since is None or (self._limits.serial and self._n_used and not self._is_full):
+        if since is None or (self.limits.serial and self._n_used and not self._is_full):
             return 0
         free = min(self.cores.free, self.n_cores - self._n_used)
         if free > 0 and self.cores.next() is self:
@@ -216,7 +216,7 @@ class Scheduler:
     @property
     def _is_full(self) -> bool:
         """Whether the rows that wait fill a forward."""
-        return self._queue.cost >= self._limits.max_batch_tokens or len(self._queue) >= self._limits.max_batch_rows
+        return self._queue.cost >= self.limits.max_batch_tokens or len(self._queue) >= self.limits.max_batch_rows
 
     @property
     def _n_beside(self) -> int:
@@ -232,14 +232,14 @@ class Scheduler:
         return left if left > 0 else PATIENCE_S
 
     def _take(self, free: int) -> tuple[list[Entry], int]:
-        if self._limits.serial:
-            return self._queue.take(self._limits.max_batch_tokens, self._limits.max_batch_rows), 1
+        if self.limits.serial:
+            return self._queue.take(self.limits.max_batch_tokens, self.limits.max_batch_rows), 1
         others = self.cores.n_waiting(but=self)
         shares = min(free, len(self._queue) + others)
         # Where others wait, the next forward is not of this model.
         share = SHARE_BESIDE_OTHERS / shares if free < self.n_cores else 1 / shares
-        budget = min(self._limits.max_batch_tokens, self._queue.cost * (1 if others else share))
-        entries = self._queue.take(budget, self._limits.max_batch_rows)
+        budget = min(self.limits.max_batch_tokens, self._queue.cost * (1 if others else share))
+        entries = self._queue.take(budget, self.limits.max_batch_rows)
         return entries, free // shares
 
     def _compute(self, entries: Sequence[Entry], threads: int) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -43,7 +44,7 @@ from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.size import Size
 from bert_handler.tickets import Announce, Ticket, Waiter, settle
 from bert_handler.tracing import forwarded
-from bert_handler.warmup import warm_up
+from bert_handler.warmup import sees_neighbours, warm_up
 
 if TYPE_CHECKING:
     from bert_handler.explain import Explainer
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
+SAME = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
+"""How much a row's outputs may change with the rows beside it, by rounding; less than padding that is read."""
 LANES = 2
 """Forwards on a GPU: one runs, while the next is made ready or the rows of the last are delivered."""
 
@@ -280,15 +283,18 @@ class Predictor:
         for result in [item for n in counts for item in self.respond([Request([self.task.sample] * n)])[0].predictions]:
             if isinstance(result, Failure):
                 raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
-        if self.engine.compiles_shapes:
-            self._compile()
-
-    def _compile(self) -> None:
-        """Have every shape compiled that a batch can have, where the engine has few of them."""
+        if self.task.needs_generation:
+            return
         example = self.task.encode([self.task.parse(self.task.sample, self.config.parameters)])[0]
         assert isinstance(example, EncodedExample)
-        longest = self.task.model.max_length or self.limits.max_batch_tokens
-        warm_up(self.scheduler, example.rows[0], self.limits, longest, self.engine.shape)
+        row = example.rows[0]
+        if sees_neighbours(self._compute, row, SAME[self.config.dtype]):
+            logger.warning("answers of %s depend on what is computed with them: each is alone", self.identity.name)
+            self.limits = self.scheduler.limits = replace(self.limits, max_batch_rows=1)
+        if self.engine.compiles_shapes:
+            # Every shape that a batch can have, where there are few of them.
+            longest = self.task.model.max_length or self.limits.max_batch_tokens
+            warm_up(self.scheduler, row, self.limits, longest, self.engine.shape)
 
     def __enter__(self) -> Predictor:
         return self
@@ -322,11 +328,14 @@ class Predictor:
 
     def _run(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
         started, started_ns = time.perf_counter(), time.time_ns()
-        batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
-        outputs = self.task.execute(self.engine, rows, batch, threads)
+        outputs = self._compute(rows, threads)
         self.metrics.forwarded([row.length for row in rows], time.perf_counter() - started)
         forwarded(rows, started_ns)
         return outputs
+
+    def _compute(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
+        batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
+        return self.task.execute(self.engine, rows, batch, threads)
 
 
 def _listed(instances: Sequence[Instance]) -> list[Instance]:

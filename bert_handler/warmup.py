@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bert_handler.batching import Limits, Scheduler
+from bert_handler.batching import Limits, Run, Scheduler
 from bert_handler.engines.base import Shape
 from bert_handler.errors import ConfigError, RequestError
 from bert_handler.schema import Row
@@ -48,6 +48,23 @@ def smallest_batches(limits: Limits, max_length: int, shape: Shape) -> list[tupl
         for n_rows in range(1, max(1, min(limits.max_batch_rows, limits.max_batch_tokens // length)) + 1):
             found.setdefault(shape(n_rows, length), (n_rows, length))
     return sorted(found.values(), key=lambda batch: batch[0] * batch[1])
+
+
+def sees_neighbours(run: Run, row: Row, tolerance: float) -> bool:
+    """Whether the outputs of a row change with a longer one beside it: its model reads padding, or scales by batch.
+
+    row: the longer one; its first half is the row that is looked at.  tolerance: relative where outputs exceed 1.
+    """
+    half = _sized(row, max(1, row.length // 2))
+    alone, beside = run([half], 1)[0], run([half, row], 1)[0]
+    if isinstance(alone, RequestError) or isinstance(beside, RequestError):
+        return False
+    for name, values in alone.items():
+        # An output of every token has more of them in a longer batch.
+        left, right = values[: half.length], beside[name][: half.length]
+        if np.any(np.abs(left - right) > tolerance * np.maximum(1.0, np.abs(left))):
+            return True
+    return False
 
 
 def _bounds(batches: Sequence[tuple[int, int]]) -> tuple[int, int]:

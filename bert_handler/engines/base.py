@@ -43,6 +43,19 @@ Shape = Callable[[int, int], tuple[int, int]]
 """From the rows and the longest row of a batch to what it is padded to."""
 
 
+def check_vocabulary(n_embeddings: int, task: Task) -> None:
+    """Raise ConfigError where the tokenizer has ids without an embedding.
+
+    One of them ends the process on a GPU, and OpenVINO makes zeros of it.
+    """
+    highest = max(task.model.tokenizer.backend.get_vocab(with_added_tokens=True).values())
+    if highest >= n_embeddings:
+        raise ConfigError(
+            f"the tokenizer has ids up to {highest}, but the model has {n_embeddings} embeddings; enlarge them "
+            "(resize_token_embeddings), or choose engine: torch and device: cpu, where only texts with such tokens fail"
+        )
+
+
 def snug(n_rows: int, length: int) -> tuple[int, int]:
     """No more padding than the longest row asks for."""
     return n_rows, length

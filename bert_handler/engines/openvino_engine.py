@@ -14,7 +14,7 @@ from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cost import Cost
 from bert_handler.cpu import cpu_budget
-from bert_handler.engines.base import Batch, Engine
+from bert_handler.engines.base import Batch, Engine, check_vocabulary
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import release_mapped
@@ -46,6 +46,8 @@ class OpenVinoEngine(Engine):
         if device != "cpu":
             raise ConfigError(f"device={device!r}: the openvino engine runs on the CPU; use engine: torch on a GPU")
         exported = Exported.require(artifact, cls.name, task.name, config.quantization)
+        if n_embeddings := artifact.model_config.get("vocab_size"):
+            check_vocabulary(n_embeddings, task)
         cores = cpu_budget(config.threads).cores
         settings = {
             "NUM_STREAMS": str(cores),

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Callable
 
 import numpy as np
@@ -20,7 +20,7 @@ from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cpu import cpu_budget
 from bert_handler.deferred import deferred
-from bert_handler.engines.base import Batch, Engine, bucket
+from bert_handler.engines.base import Batch, Engine, bucket, check_vocabulary
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.state_dicts import must_be_safetensors
@@ -38,8 +38,6 @@ TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
 DTYPE = "dtype" if TRANSFORMERS >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
 
-DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
-"""A GPU answers nothing but the same error from then on, except where memory was all that it lacked."""
 OUT_OF_MEMORY = 2
 """CUDA's code of that, where not torch itself found it."""
 
@@ -126,15 +124,14 @@ class TorchEngine(Engine):
         self.transfer = Transfer(device)
         self._run: Any = graph
         self._all_cores = 1
-        # One thread launches all forwards of a GPU: torch.compile records CUDA graphs anew in each thread.
-        self._launcher = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="launch")
+        self._launcher = None if device.type == "cpu" else _launcher(str(device))
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = _checked(device)
         model = load_model(artifact, task, config, getattr(torch, config.dtype))
         if target.type != "cpu":
-            _check_embeddings(model, task)
+            check_vocabulary(len(model.get_input_embeddings().weight), task)
             # TorchServe allows TF32 where it is imported; an answer is the same on both hosts.
             torch.set_float32_matmul_precision("highest")
         model = model.to(target).eval()
@@ -202,8 +199,8 @@ class TorchEngine(Engine):
         """Find out where the device has failed for good."""
         try:
             yield
-        except DEVICE_ERRORS as exc:
-            if getattr(exc, "error_code", None) == OUT_OF_MEMORY:
+        except RuntimeError as exc:
+            if not _is_of_device(exc):
                 raise
             if not self.lost:
                 logger.critical("%s has failed; only a new process can compute on it", self.device, exc_info=exc)
@@ -220,6 +217,21 @@ class TorchEngine(Engine):
         if self.device == "cpu":
             # A compiled graph is made for a number of threads: for one, and for all cores.
             torch.set_num_threads(threads if threads >= self._all_cores else 1)
+
+
+def _is_of_device(error: RuntimeError) -> bool:
+    """Whether a GPU has failed: it answers nothing but the same error from then on, unless it only lacked memory."""
+    lacks_memory = getattr(error, "error_code", None) == OUT_OF_MEMORY or "out of memory" in str(error)
+    return "CUDA error" in str(error) and not lacks_memory
+
+
+@cache
+def _launcher(device: str) -> ThreadPoolExecutor:
+    """The one thread that launches all forwards of a GPU, whatever their model.
+
+    torch.compile records CUDA graphs anew in each thread, and before torch 2.13 in no second one.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix=f"launch-{device}")
 
 
 def _is_whole(batch: Batch) -> bool:
@@ -256,17 +268,6 @@ def _checked(device: str) -> torch.device:
     if target.type == "cuda" and (target.index or 0) >= n_gpus:
         raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")
     return target
-
-
-def _check_embeddings(model: Any, task: Task) -> None:
-    """Raise ConfigError where the tokenizer has ids without an embedding: on a GPU one of them ends the process."""
-    n_embeddings = len(model.get_input_embeddings().weight)
-    highest = max(task.model.tokenizer.backend.get_vocab(with_added_tokens=True).values())
-    if highest >= n_embeddings:
-        raise ConfigError(
-            f"the tokenizer has ids up to {highest}, but the model has {n_embeddings} embeddings; "
-            "enlarge them (resize_token_embeddings), or choose device: cpu, where only texts with such tokens fail"
-        )
 
 
 def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: torch.dtype | None = None) -> Any:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,9 @@ class Trial:
         self._samples = samples(task, instances[1::2] if len(instances) >= MIN_CALIBRATION else instances)
         self._calibration = samples(task, instances[::2])
         self._mixed = _mixed(task, self._samples)
-        self._torch = TorchEngine.load(self._artifact, task, task.model.config, "cpu")
+        # The exported graphs are in fp32, whatever the torch engine is to run in.
+        self._config = replace(task.model.config, dtype="float32")
+        self._torch = TorchEngine.load(self._artifact, task, self._config, "cpu")
         self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
 
     def measure(self, engine: str, quantization: str) -> Measured:
@@ -176,7 +178,7 @@ class Trial:
         directory = self._candidate(engine, quantization)
         plain = self._scratch / "plain" / "model.onnx"
         if not plain.is_file():
-            graph = TorchEngine.load(self._artifact, self._task, self._task.model.config, "cpu").graph
+            graph = TorchEngine.load(self._artifact, self._task, self._config, "cpu").graph
             self._names = export(graph, self._mixed, plain)
         inputs, outputs = self._names
         file = directory / engine / "model.onnx"
@@ -186,7 +188,7 @@ class Trial:
         digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
         exported = Exported(engine, name, self._task.name, quantization, inputs, outputs, *digests, padded)
         (directory / ENGINE_FILE).write_bytes(exported.to_json())
-        return engine_class(engine).load(artifact, self._task, self._task.model.config, "cpu")
+        return engine_class(engine).load(artifact, self._task, self._config, "cpu")
 
     def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> str:
         """Write a candidate's graph; returns what of it is padded."""

@@ -65,7 +65,8 @@ def greatest_difference(
     worst = 0.0
     for left, right, mask in zip(expected, actual, masks):
         for name, values in left.items():
-            apart = np.abs(values - right[name]) / np.maximum(1.0, np.abs(values))
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(values - right[name]) / np.maximum(1.0, np.abs(values))
             read = apart[mask.astype(bool)] if values.shape[:2] == mask.shape else apart
             worst = max(worst, float(np.max(np.nan_to_num(read, nan=np.inf, posinf=np.inf), initial=0.0)))
     return worst

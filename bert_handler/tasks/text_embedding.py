@@ -69,14 +69,22 @@ class SentenceSettings:
                 normalize = True
             elif kind != "Transformer":
                 raise ConfigError(f"{MODULES}: a module of type {kind!r} is not supported")
+        pooled = _read(directory / pooling / "config.json", dict)
+        prompt = _prompt(_read(directory / "config_sentence_transformers.json", dict))
+        if prompt and pooled.get("include_prompt") is False:
+            raise ConfigError(
+                f"{pooling}/config.json: include_prompt: false is not supported where there is a default prompt: "
+                "its tokens are in the vectors here; remove default_prompt_name from config_sentence_transformers.json "
+                "and send texts without it"
+            )
         found = [directory / name for name in TRANSFORMER_CONFIGS if (directory / name).is_file()]
         own = _read(found[0], dict) if found else {}
         return cls(
-            _pooling(_read(directory / pooling / "config.json", dict)),
+            _pooling(pooled),
             normalize,
             own.get("max_seq_length"),
             bool(own.get("do_lower_case")),
-            _prompt(_read(directory / "config_sentence_transformers.json", dict)),
+            prompt,
         )
 
 

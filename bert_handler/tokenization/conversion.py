@@ -22,6 +22,12 @@ _OFFSET_POSITIONS = {
     "longformer",
     "xlm-roberta-xl",
     "data2vec-text",
+    "roberta-prelayernorm",
+    "xmod",
+    "ibert",
+    "luke",
+    "layoutlmv3",
+    "markuplm",
 }
 # These have relative or rotary positions: the number in the config is no limit of the weights.
 _RELATIVE_POSITIONS = {"t5", "mt5", "umt5", "longt5", "deberta-v2", "deberta"}

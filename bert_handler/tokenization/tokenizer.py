@@ -159,9 +159,10 @@ class TextTokenizer:
         decoder = self.backend.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
-    def from_tokens(self, tokens: Tokens, max_length: int | None) -> Encoded:
+    def from_tokens(self, tokens: Tokens, max_length: int | None, n_types: int = 2) -> Encoded:
         """Check what a client tokenized itself; padding at the end is removed, it only costs time.
 
+        n_types: of tokens, that the model has embeddings for.
         Raises InvalidRequestError on wrong names or ids, RequestTooLargeError on too many tokens.
         """
         given = dict(tokens.inputs)
@@ -183,8 +184,8 @@ class TextTokenizer:
         if not np.isin(mask, (0, 1)).all():
             raise InvalidRequestError("attention_mask must hold 0 and 1 only")
         types = given.setdefault("token_type_ids", np.zeros_like(ids))
-        if not np.isin(types, (0, 1)).all():
-            raise InvalidRequestError("token_type_ids must hold 0 and 1 only")
+        if not np.isin(types, range(n_types)).all():
+            raise InvalidRequestError(f"token_type_ids must hold {' and '.join(map(str, range(n_types)))} only")
         length = int(np.flatnonzero(mask)[-1]) + 1
         if max_length is not None and length > max_length:
             raise RequestTooLargeError(f"input_ids has {length} tokens; this model takes at most {max_length}")

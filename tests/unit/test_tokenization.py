@@ -338,6 +338,14 @@ def test_too_many_client_tokens_are_refused(tokenizer_of):
         tokenizer_of("bert")[0].from_tokens(Tokens({"input_ids": np.full(49, 5)}), 48)
 
 
+def test_a_model_of_one_segment_takes_no_second(zoo, load):
+    tokens = {"input_ids": np.full(3, 5), "token_type_ids": np.array([0, 1, 1])}
+    predictor = load(zoo("bert", "sequence_classification", type_vocab_size=1))
+    with pytest.raises(InvalidRequestError, match="token_type_ids must hold 0 only"):
+        predictor.predict([Tokens(tokens)])
+    assert load(zoo("bert", "sequence_classification")).predict([Tokens(tokens)])
+
+
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_the_spec_and_tokenizer_json_need_no_transformers(architecture, tokenizer_of, tmp_path):
     mine, _ = tokenizer_of(architecture)

@@ -4,6 +4,8 @@ import logging
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from bert_handler import Predictor, warmup
 from bert_handler.batching import Limits
@@ -11,6 +13,7 @@ from bert_handler.cost import GPU, PADDED
 from bert_handler.engines.base import bucket
 from bert_handler.errors import ConfigError, UnservableError
 from bert_handler.schema import Row
+from tests import zoo as tiny
 
 SAMPLE = Row({"input_ids": np.array([2, 7, 8, 3]), "attention_mask": np.ones(4, dtype=np.int64)}, 4)
 
@@ -144,3 +147,33 @@ def test_no_request_waits_for_the_compiler(zoo, monkeypatch):
     predictor.close()
     assert met == warmed
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@pytest.mark.parametrize(("architecture", "together"), [("bert", True), ("convbert", False), ("fnet", False)])
+def test_who_reads_padding_is_computed_alone(tmp_path, architecture, together, caplog):
+    """ConvBERT's convolutions run over padding, and FNet has no mask."""
+    tokenizer = tiny.save_tokenizer("bert", tmp_path)
+    sizes = {**tiny._SIZES, **tiny._token_ids(tokenizer), "vocab_size": len(tokenizer)}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(architecture, **sizes)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            weights.copy_(tiny._draw(name, weights))
+    model.save_pretrained(tmp_path)
+    texts = ["A bad film.", *["A bad film, it is, and nobody laughed."] * 7]
+    with Predictor.load(tmp_path, device="cpu", environ={"BERT_HANDLER_THREADS": "1"}) as predictor:
+        alone, beside = (predictor.predict(given)[0]["logits"] for given in (texts[:1], texts))
+        assert (predictor.limits.max_batch_rows > 1) == together
+    np.testing.assert_allclose(beside, alone, atol=1e-5)
+    assert ("each is alone" in caplog.text) != together
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+def test_a_scale_that_is_taken_from_the_batch_keeps_rows_apart(zoo):
+    settings = {"handler": {"device": "cpu", "threads": 1, "quantization": "int8"}}
+    texts = ["A bad film.", *["The acting was better, and the music was the best of the year."] * 8]
+    model = zoo("bert", "sequence_classification")
+    with Predictor.load(model, model_yaml=settings, environ={}) as predictor:
+        alone, beside = (predictor.predict(given)[0]["logits"] for given in (texts[:1], texts))
+    np.testing.assert_array_equal(beside, alone)

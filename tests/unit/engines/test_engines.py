@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import transformers
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from bert_handler import Predictor
 from bert_handler.artifact import CHECKSUMS, Artifact, unpack
@@ -88,6 +90,25 @@ def test_an_engine_that_computes_something_else_is_refused(tmp_path, zoo):
     """OpenVINO 2026.4 does not compute DeBERTa's relative positions right, also in the graph as it was exported."""
     with pytest.raises(ConfigError, match="openvino none: outputs differ from torch by"):
         archived(zoo("deberta-v2", "sequence_classification"), tmp_path, engine="openvino")
+
+
+def test_openvino_refuses_a_tokenizer_with_more_ids_than_embeddings(tmp_path, zoo):
+    size = Tokenizer.from_file(str(zoo("bert", "sequence_classification") / "tokenizer.json")).get_vocab_size()
+    model = zoo("bert", "sequence_classification", vocab_size=size - 1)
+    with pytest.raises(ConfigError, match=rf"openvino none: the tokenizer has ids up to {size - 1}, but the model has"):
+        archived(model, tmp_path, engine="openvino")
+    archived(model, tmp_path, engine="onnx")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_graphs_are_in_fp32_whatever_torch_is_to_run_in(tmp_path, zoo, dtype):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text(json.dumps({"dtype": dtype}))
+    archive = archived(model, tmp_path, engine="onnx")
+    found, expected = answers(archive, TEXTS), answers(zoo("bert", "sequence_classification"), TEXTS)
+    for left, right in zip(found, expected):
+        np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
 
 
 def test_masks_are_gathered_in_the_graph(tmp_path, zoo):
@@ -232,20 +253,21 @@ def test_a_directory_without_a_graph_says_how_to_get_one(zoo):
         answers(zoo("bert", "sequence_classification"), TEXTS, engine="onnx")
 
 
+@pytest.fixture(scope="module")
+def held_out(demo_dir, tmp_path_factory):
+    """The held-out reviews, what is right, and what the demo model answers in fp32."""
+    texts, labels = held_out_reviews()
+    archive = archived(demo_dir, tmp_path_factory.mktemp("fp32"), engine="onnx")
+    return texts, labels, [row["predict"] for row in answers(archive, texts)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path, engine):
-    from bert_handler.packaging.demo_model import assemble
-
-    model = assemble(tmp_path / "demo")
+def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path, demo_dir, held_out, engine):
     calibration = [review.text for review in reviews() if bucket(review.film)][::25][:400]
-    options = {"engine": engine, "quantization": "int8", "calibration": calibration}
-    archive = archived(model, tmp_path, **options)
-    texts, labels = held_out_reviews()
-    found, expected = (
-        [row["predict"] for row in answers(path, texts)]
-        for path in (archive, archived(model, tmp_path / "fp32", engine="onnx"))
-    )
+    archive = archived(demo_dir, tmp_path, engine=engine, quantization="int8", calibration=calibration)
+    texts, labels, expected = held_out
+    found = [row["predict"] for row in answers(archive, texts)]
     agreement = np.mean([left == right for left, right in zip(found, expected)])
     right, right_int8 = (
         np.mean([(row == "Accepted") == bool(label) for row, label in zip(rows, labels)]) for rows in (expected, found)

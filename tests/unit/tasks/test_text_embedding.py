@@ -211,6 +211,15 @@ def test_default_prompt_stands_before_the_text(tmp_path, load):
     np.testing.assert_allclose(prompted, plain, atol=1e-6)
 
 
+def test_a_prompt_that_is_to_be_left_out_of_the_vector_is_refused(tmp_path, load):
+    directory = sentence_directory(tmp_path, POOLED, {"pooling_mode": "mean", "include_prompt": False})
+    load(directory)
+    stated = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(stated))
+    with pytest.raises(ConfigError, match="include_prompt: false is not supported"):
+        load(directory, warmup=False)
+
+
 @pytest.mark.parametrize(
     ("modules", "pooling", "message"),
     [
