@@ -53,6 +53,11 @@ class Exported:
         """What its forwards cost."""
         return COSTS[self.padded]
 
+    @property
+    def rounding(self) -> float:
+        """How much outputs may change by rounding: a last digit can make an int8 step."""
+        return 0.1 if self.quantization == "int8" else 1e-3
+
     @classmethod
     def read(cls, directory: Path) -> Exported | None:
         """Read engine.json; None where the directory carries no exported graph."""

@@ -54,8 +54,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
-SAME = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
-"""How much a row's outputs may change with the rows beside it, by rounding; less than padding that is read."""
 LANES = 2
 """Forwards on a GPU: one runs, while the next is made ready or the rows of the last are delivered."""
 
@@ -288,7 +286,7 @@ class Predictor:
         example = self.task.encode([self.task.parse(self.task.sample, self.config.parameters)])[0]
         assert isinstance(example, EncodedExample)
         row = example.rows[0]
-        if sees_neighbours(self._compute, row, SAME[self.config.dtype]):
+        if sees_neighbours(self._compute, row, self.engine.rounding):
             logger.warning("answers of %s depend on what is computed with them: each is alone", self.identity.name)
             self.limits = self.scheduler.limits = replace(self.limits, max_batch_rows=1)
         if self.engine.compiles_shapes:

@@ -40,6 +40,7 @@ class OnnxEngine(Engine):
         self._inputs = exported.inputs
         self._outputs = exported.outputs
         self._cost = exported.cost
+        self.rounding = exported.rounding
         self._narrow = narrow
         self._wide = wide
 

@@ -36,6 +36,7 @@ class OpenVinoEngine(Engine):
         self._inputs = exported.inputs
         self._outputs = exported.outputs
         self._cost = exported.cost
+        self.rounding = exported.rounding
         # A request is not thread-safe; whoever computes takes one and puts it back.
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):

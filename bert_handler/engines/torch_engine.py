@@ -38,6 +38,8 @@ TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
 DTYPE = "dtype" if TRANSFORMERS >= (4, 56) else "torch_dtype"
 """What `from_pretrained` calls the weights' type."""
 
+ROUNDING = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
+"""Of outputs, by the weights' type; what reads padding changes by more."""
 OUT_OF_MEMORY = 2
 """CUDA's code of that, where not torch itself found it."""
 
@@ -140,6 +142,7 @@ class TorchEngine(Engine):
                 raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
             model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
         engine = cls(Graph(model, task), target)
+        engine.rounding = ROUNDING[config.dtype]
         if config.compile:
             engine.compile(cpu_budget(config.threads).cores)
         return engine
