@@ -234,7 +234,7 @@ def _launcher(device: str) -> ThreadPoolExecutor:
 
     torch.compile records CUDA graphs anew in each thread, and before torch 2.13 in no second one.
     """
-    return ThreadPoolExecutor(1, thread_name_prefix=f"launch-{device}")
+    return ThreadPoolExecutor(1, thread_name_prefix="launch")
 
 
 def _is_whole(batch: Batch) -> bool:
