@@ -102,9 +102,10 @@ def standardize(source: Path, path: Path, batch: Batch) -> str:
         from onnxruntime.transformers.onnx_model import OnnxModel
     except ImportError as exc:
         raise MissingExtraError("onnxruntime", "onnx") from exc
-    model = onnx.load(source)
-    leave_products_plain(model)
-    return _write_least(OnnxModel(model), source, path, batch, run_openvino)
+    wrapped = OnnxModel(onnx.load(source))
+    leave_products_plain(wrapped.model)
+    wrapped.topological_sort()
+    return _write_least(wrapped, source, path, batch, run_openvino)
 
 
 def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run) -> str:
@@ -113,7 +114,6 @@ def _write_least(wrapped: Any, source: Path, path: Path, batch: Batch, run: Run)
     wrapped: the graph in ONNX Runtime's wrapper.  run: the engine that it is for.
     """
     model = wrapped.model
-    wrapped.topological_sort()
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     compute_first_token_alone(model)
