@@ -114,7 +114,7 @@ class Predictor:
         self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
-        self.limits = Limits(
+        limits = Limits(
             self.config.max_batch_tokens or DEFAULT_BATCH_TOKENS[kind],
             self.config.max_batch_rows,
             self.config.max_queue_rows,
@@ -124,7 +124,7 @@ class Predictor:
         # To generate is a forward a token, each made ready after the last: beside it nothing would be won.
         lanes = 1 if task.needs_generation else LANES
         n_cores = self.cpu.cores if engine.parallel_forwards else lanes
-        self.scheduler = Scheduler(self._run, self.limits, n_cores, PROCESS_CORES if kind == "cpu" else None)
+        self.scheduler = Scheduler(self._run, limits, n_cores, PROCESS_CORES if kind == "cpu" else None)
 
     @classmethod
     def load(
@@ -288,11 +288,12 @@ class Predictor:
         row = example.rows[0]
         if sees_neighbours(self._compute, row, self.engine.rounding):
             logger.warning("answers of %s depend on what is computed with them: each is alone", self.identity.name)
-            self.limits = self.scheduler.limits = replace(self.limits, max_batch_rows=1)
+            self.scheduler.limits = replace(self.scheduler.limits, max_batch_rows=1)
         if self.engine.compiles_shapes:
             # Every shape that a batch can have, where there are few of them.
-            longest = self.task.model.max_length or self.limits.max_batch_tokens
-            warm_up(self.scheduler, row, self.limits, longest, self.engine.shape)
+            limits = self.scheduler.limits
+            longest = self.task.model.max_length or limits.max_batch_tokens
+            warm_up(self.scheduler, row, limits, longest, self.engine.shape)
 
     def __enter__(self) -> Predictor:
         return self

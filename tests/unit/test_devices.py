@@ -50,7 +50,7 @@ def test_a_gpu_computes_one_forward_and_makes_the_next_ready(zoo, load, architec
     predictor = Predictor(loaded.task, engine, loaded.identity)
     predictor.close()
     assert predictor.scheduler.n_cores == lanes
-    assert predictor.limits.serial == (device != "cpu")
+    assert predictor.scheduler.limits.serial == (device != "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,7 @@ def test_who_reads_padding_is_computed_alone(tmp_path, architecture, together, c
     texts = ["A bad film.", *["A bad film, it is, and nobody laughed."] * 7]
     with Predictor.load(tmp_path, device="cpu", environ={"BERT_HANDLER_THREADS": "1"}) as predictor:
         alone, beside = (predictor.predict(given)[0]["logits"] for given in (texts[:1], texts))
-        assert (predictor.limits.max_batch_rows > 1) == together
+        assert (predictor.scheduler.limits.max_batch_rows > 1) == together
     np.testing.assert_allclose(beside, alone, atol=1e-5)
     assert ("each is alone" in caplog.text) != together
 
