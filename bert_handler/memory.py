@@ -14,6 +14,9 @@ from bert_handler.cpu import CGROUP_OF_PROCESS, CGROUP_ROOT, cgroups
 NO_LIMIT = 2**60
 """Version 1 of control groups states a number beyond it where there is none."""
 MAPPINGS = Path("/proc/self/maps")
+M_MMAP_THRESHOLD = -3
+"""malloc.h: the number of mallopt's parameter."""
+LARGE_BUFFER = 128 * 1024
 MAX_KERNELS = "16"
 """Two forwards of a transformer have no more at a time; 1,024, the default, are 100 to 300 MB."""
 
@@ -36,6 +39,25 @@ def bound_caches() -> None:
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", MAX_KERNELS)
     os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
+
+
+def keep_large_buffers_apart() -> None:
+    """Let malloc map each buffer of 128 KiB or more by itself and give it back when it is freed, as it begins with.
+
+    After the first that is freed glibc would keep up to 32 MB in its heaps, where an engine whose buffers grow with
+    the longest batch leaves holes: 10 MB.  What the environment says already holds.
+    """
+    said = os.environ.get("MALLOC_MMAP_THRESHOLD_") or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
+    libc = ctypes.CDLL(None)
+    if not said and hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER)
+
+
+def trim_heap() -> None:
+    """Give back what is free in malloc's heaps: to load a model takes more than to keep it."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def release_mapped(path: Path) -> None:

@@ -17,7 +17,7 @@ from bert_handler.cpu import cpu_budget
 from bert_handler.engines.base import Batch, Engine, check_vocabulary
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
-from bert_handler.memory import release_mapped
+from bert_handler.memory import keep_large_buffers_apart, release_mapped, trim_heap
 from bert_handler.tasks.base import Task
 
 openvino = runtimes.openvino()
@@ -49,6 +49,7 @@ class OpenVinoEngine(Engine):
         exported = Exported.require(artifact, cls.name, task.name, config.quantization)
         if n_embeddings := artifact.model_config.get("vocab_size"):
             check_vocabulary(n_embeddings, task)
+        keep_large_buffers_apart()
         cores = cpu_budget(config.threads).cores
         settings = {
             "NUM_STREAMS": str(cores),
@@ -66,6 +67,7 @@ class OpenVinoEngine(Engine):
     def settle(self) -> None:
         # The weights are packed for their kernels in the first forward, and stay mapped.
         release_mapped(weights_file(self._graph))
+        trim_heap()
 
     @property
     def cost(self) -> Cost:

@@ -63,3 +63,15 @@ def test_the_sdk_still_makes_data_frames():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout.strip() == "pandas", run.stderr
+
+
+def test_the_sdks_objects_of_kubernetes_come_when_they_are_made():
+    pytest.importorskip("kserve")
+    code = (
+        "import sys, bert_handler.kserve_model, kserve;"
+        "assert not [name for name in sys.modules if name.startswith('kserve.models')];"
+        "print(kserve.V1beta1ModelFormat(name='bert').to_dict()['name']);"
+        "print(kserve.models.V1beta1ModelFormat.__module__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.split() == ["bert", "kserve.models.v1beta1_model_format"], run.stderr

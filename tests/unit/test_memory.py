@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,64 @@ def test_the_environment_has_the_last_word_on_caches(monkeypatch, name, said, fo
     monkeypatch.setattr(os, "environ", dict(os.environ))
     memory.bound_caches()
     assert os.environ[name] == found
+
+
+HEAPS = """
+import ctypes
+from bert_handler import memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+class Information(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES.split()]
+
+libc.mallinfo2.restype = Information
+
+def mapped():  # buffers that are mapped by themselves
+    return libc.mallinfo2().hblks
+
+memory.keep_large_buffers_apart()
+libc.free(ctypes.c_void_p(libc.malloc(2**20)))
+before = mapped()
+libc.malloc(2**20)
+print(mapped() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+@pytest.mark.parametrize(
+    ("environ", "apart"),
+    [
+        ({}, "1"),
+        ({"MALLOC_MMAP_THRESHOLD_": "33554432"}, "0"),
+        ({"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432"}, "0"),
+    ],
+)
+def test_large_buffers_are_given_back_unless_the_environment_says_otherwise(environ, apart):
+    run = subprocess.run(
+        [sys.executable, "-c", HEAPS], env={**os.environ, **environ}, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip() == apart, run.stderr
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_is_free_in_the_heap_is_given_back():
+    status = Path("/proc/self/statm")
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    size, n = 64 * 1024, 400
+    blocks = [libc.malloc(size) for _ in range(n)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for block in blocks[:-1]:  # the last keeps the end of the heap in use
+        libc.free(ctypes.c_void_p(block))
+    before = int(status.read_text().split()[1])
+    memory.trim_heap()
+    given_back = (before - int(status.read_text().split()[1])) * mmap.PAGESIZE
+    libc.free(ctypes.c_void_p(blocks[-1]))
+    assert given_back > size * n // 2
 
 
 @pytest.mark.parametrize(
