@@ -17,31 +17,22 @@ import numpy as np
 from bert_handler.artifact import Artifact
 from bert_handler.cpu import cpu_budget
 from bert_handler.engines import engine_class
-from bert_handler.engines.base import Batch, Engine, collate
+from bert_handler.engines.base import Engine, collate
 from bert_handler.engines.torch_engine import TorchEngine
-from bert_handler.errors import BertHandlerError, ConfigError, RequestError
+from bert_handler.errors import BertHandlerError, ConfigError
 from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
 from bert_handler.packaging.export import export, fuse, standardize
-from bert_handler.packaging.int8 import Form, dequantized_products, integer_products
+from bert_handler.packaging.int8 import dequantized_products, integer_products
 from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference
-from bert_handler.schema import Instance, Row
+from bert_handler.packaging.quantization import KEPT_SHARES, quantize
+from bert_handler.packaging.samples import default_instances, encode, mixed
+from bert_handler.schema import Instance
 from bert_handler.tasks.base import Task
-from bert_handler.tasks.instances import EncodedExample
 
 AGREEMENT = 0.985
 SAME_DIRECTION = 0.99
-BATCH_TOKENS = 512
 MIN_CALIBRATION = 32
 PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
-TEXTS = (
-    "Yes.",
-    "Where is it?",
-    "The quick brown fox jumps over the lazy dog.",
-    "She has lived in a small town by the sea for more than twenty years, and she would not leave it.",
-    "Results were better than expected; prices, however, rose by 3.5 % in the second quarter of the year.",
-    "On Monday the committee will meet again in order to discuss the proposal that was put forward last week by "
-    "two of its members, who had asked for more time, more money, and above all a clearer idea of what was wanted.",
-)
 
 
 @dataclass(frozen=True)
@@ -69,16 +60,6 @@ class Measured:
     latency_ms: float = 0.0
     problem: str = ""
     chosen: bool = False
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Encoded instances and their rows in batches of like length."""
-
-    encoded: Sequence[EncodedExample]
-    rows: Sequence[Row]
-    order: Sequence[Sequence[int]]
-    batches: Sequence[Batch]
 
 
 def choose(
@@ -140,18 +121,28 @@ class Trial:
         self._cores = cpu_budget(task.model.config.threads).cores
         instances = list(calibration) if calibration else default_instances(task)
         # Ranges are calibrated on one half and answers are compared on the other.
-        self._samples = samples(task, instances[1::2] if len(instances) >= MIN_CALIBRATION else instances)
-        self._calibration = samples(task, instances[::2])
-        self._mixed = _mixed(task, self._samples)
+        self._samples = encode(task, instances[1::2] if len(instances) >= MIN_CALIBRATION else instances)
+        self._calibration = encode(task, instances[::2])
+        self._mixed = mixed(task, self._samples)
         # The exported graphs are in fp32, whatever the torch engine is to run in.
         self._config = replace(task.model.config, dtype="float32")
         self._torch = TorchEngine.load(self._artifact, task, self._config, "cpu")
         self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
 
     def measure(self, engine: str, quantization: str) -> Measured:
-        """Check and time one candidate; a failure of its own is its `problem`."""
+        """Check and time one candidate; a failure of its own is its `problem`.
+
+        int8 keeps as little in fp32 as its answers allow.
+        """
+        for kept_share in KEPT_SHARES if quantization == "int8" else (0.0,):
+            measured = self._measure(engine, quantization, kept_share)
+            if not measured.problem:
+                break
+        return measured
+
+    def _measure(self, engine: str, quantization: str, kept_share: float) -> Measured:
         try:
-            loaded = self._torch if engine == "torch" else self._load(engine, quantization)
+            loaded = self._torch if engine == "torch" else self._load(engine, quantization, kept_share)
             outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
         except BertHandlerError as exc:
             return Measured(engine, quantization, problem=str(exc))
@@ -174,7 +165,7 @@ class Trial:
     def _candidate(self, engine: str, quantization: str) -> Path:
         return self._scratch / f"{engine}-{quantization}"
 
-    def _load(self, engine: str, quantization: str) -> Engine:
+    def _load(self, engine: str, quantization: str, kept_share: float) -> Engine:
         directory = self._candidate(engine, quantization)
         plain = self._scratch / "plain" / "model.onnx"
         if not plain.is_file():
@@ -182,7 +173,10 @@ class Trial:
             self._names = export(graph, self._mixed, plain)
         inputs, outputs = self._names
         file = directory / engine / "model.onnx"
-        padded = self._write(engine, quantization, plain, file)
+        if quantization == "int8":
+            padded = self._write_int8(engine, plain, file, kept_share)
+        else:
+            padded = self._write(engine, plain, file)
         artifact = Artifact(directory, self._artifact.model_config)
         name = f"{engine}/{file.name}"
         digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
@@ -190,22 +184,20 @@ class Trial:
         (directory / ENGINE_FILE).write_bytes(exported.to_json())
         return engine_class(engine).load(artifact, self._task, self._config, "cpu")
 
-    def _write(self, engine: str, quantization: str, plain: Path, file: Path) -> str:
-        """Write a candidate's graph; returns what of it is padded."""
+    def _write(self, engine: str, plain: Path, file: Path) -> str:
+        """Write an engine's graph in fp32; returns what of it is padded."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file if quantization == "none" else self._scratch / f"{engine}-whole" / file.name
         if engine == "openvino":
-            padded, products = standardize(plain, whole, self._mixed), dequantized_products
-        else:
-            padded, products = fuse(plain, whole, self._artifact.model_config, self._mixed), integer_products
-        if quantization == "int8":
-            self._quantize(whole, file, products)
+            return standardize(plain, file, self._mixed)
+        return fuse(plain, file, self._artifact.model_config, self._mixed)
+
+    def _write_int8(self, engine: str, plain: Path, file: Path, kept_share: float) -> str:
+        whole = self._scratch / f"{engine}-whole" / file.name
+        padded = self._write(engine, plain, whole)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        products = dequantized_products if engine == "openvino" else integer_products
+        quantize(whole, file, [batch.arrays() for batch in self._calibration.batches], products, kept_share)
         return padded
-
-    def _quantize(self, source: Path, file: Path, form: Form) -> None:
-        from bert_handler.packaging.quantization import quantize
-
-        quantize(source, file, [batch.arrays() for batch in self._calibration.batches], form)
 
     def _agreement(self, outputs: Sequence[Outputs]) -> float:
         answers, expected = (self._answers(found) for found in (outputs, self._expected))
@@ -239,33 +231,6 @@ class Trial:
         return rate, 1000 * statistics.median(seconds)
 
 
-def default_instances(task: Task) -> Sequence[Instance]:
-    """The task's sample with texts of different lengths in it."""
-    if isinstance(task.sample, str):
-        return [f"{task.sample} {text}" for text in TEXTS] + [task.sample]
-    assert isinstance(task.sample, Mapping)
-    fields = [name for name in task.fields if isinstance(task.sample.get(name), str)]
-    grown = [{**task.sample, fields[-1]: f"{task.sample[fields[-1]]} {text}"} for text in TEXTS]
-    return [dict(task.sample), *grown]
-
-
-def samples(task: Task, instances: Sequence[Instance]) -> Samples:
-    """Encode instances and batch their rows by length; refused instances are left out."""
-    base = task.model.config.parameters
-    encoded = task.encode([task.parse(instance, base) for instance in instances])
-    good = [item for item in encoded if not isinstance(item, RequestError)]
-    if not good:
-        raise ConfigError("none of the calibration texts can be served; they must be instances of the task")
-    rows = [row for item in good for row in item.rows]
-    order: list[list[int]] = []
-    for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
-        if not order or (len(order[-1]) + 1) * rows[index].length > BATCH_TOKENS:
-            order.append([])
-        order[-1].append(index)
-    batches = [_collate(task, [rows[index] for index in indices]) for indices in order]
-    return Samples(good, rows, order, batches)
-
-
 def same(left: Any, right: Any) -> bool:
     """Whether two answers say the same: equal but for scores; vectors of one direction."""
     if isinstance(left, np.ndarray) and left.dtype.kind == "f":
@@ -282,14 +247,3 @@ def _without_scores(answer: Any) -> Any:
     if isinstance(answer, (list, tuple)):
         return [_without_scores(item) for item in answer]
     return answer
-
-
-def _mixed(task: Task, taken: Samples) -> Batch:
-    """Two rows of different lengths, so that no size is taken for a constant."""
-    longest = sorted(taken.rows, key=lambda row: -row.length)
-    return _collate(task, [longest[0], longest[len(longest) // 2]])
-
-
-def _collate(task: Task, rows: Sequence[Row]) -> Batch:
-    spec = task.model.tokenizer.spec
-    return collate(rows, {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bert_handler.artifact import CHECKSUMS, Artifact, unpack
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import Exported
-from bert_handler.packaging import engine_choice
+from bert_handler.packaging import engine_choice, quantization
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from tests.zoo import ENCODERS
@@ -229,6 +230,38 @@ def test_auto_says_why_nothing_is_chosen(tmp_path, zoo, monkeypatch):
     options = {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}
     with pytest.raises(ConfigError, match=r"onnx int8: only .* of the answers are torch's.*openvino int8: only"):
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "shares"), [(0.0, quantization.KEPT_SHARES[:1]), (1.1, quantization.KEPT_SHARES)]
+)
+def test_int8_keeps_more_in_fp32_where_the_answers_need_it(tmp_path, zoo, monkeypatch, agreement, shares):
+    tried = []
+
+    def quantize(*arguments):
+        tried.append(arguments[-1])
+        return quantization.quantize(*arguments)
+
+    monkeypatch.setattr(engine_choice, "AGREEMENT", agreement)
+    monkeypatch.setattr(engine_choice, "quantize", quantize)
+    options = {"engine": "onnx", "quantization": "int8", "calibration": TEXTS * 20}
+    with suppress(ConfigError):
+        build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+    assert tried == list(shares)
+
+
+def test_what_is_kept_in_fp32_is_what_errs_most_for_its_size():
+    from onnx import helper, numpy_helper
+
+    names, sizes = "abcd", (10, 40, 40, 10)
+    weights = [numpy_helper.from_array(np.zeros((size, 1), np.float32), name) for name, size in zip(names, sizes)]
+    model = helper.make_model(helper.make_graph([], "g", [], [], weights))
+    matrices = [quantization.Matrix(name, "x", name) for name in names]
+    errors = {"a": 1.0, "b": 8.0, "c": 1.0, "d": 6.0}
+    # "b" comes second, but is more than may be kept.
+    assert quantization._worst(model, matrices, errors, 0.3) == ["d"]
+    assert quantization._worst(model, matrices, errors, 0.4) == ["d", "a"]
+    assert quantization._worst(model, matrices, errors, 0.0) == []
 
 
 def test_a_graph_of_a_newer_onnx_runtime_says_what_to_do(tmp_path):
