@@ -21,7 +21,8 @@ from bert_handler.bulk_parquet import Record
 from bert_handler.bulk_parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, unknown
-from bert_handler.predictor import Pending, Predictor
+from bert_handler.pending import Pending
+from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 from bert_handler.tasks.base import Task
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,14 @@ from bert_handler.deadlines import sooner
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import (
     ConfigError,
-    InternalError,
     InvalidRequestError,
-    RequestError,
 )
 from bert_handler.generation import TextStream
-from bert_handler.intake import Intake, Slot
+from bert_handler.intake import Intake
 from bert_handler.loading import choose_device, open_model
 from bert_handler.metrics import ModelMetrics
 from bert_handler.parameters import describe
+from bert_handler.pending import Pending
 from bert_handler.schema import (
     Failure,
     Identity,
@@ -39,10 +37,10 @@ from bert_handler.schema import (
     Response,
     Row,
 )
-from bert_handler.tasks.base import Outcome, RowOutputs, Task
+from bert_handler.tasks.base import Outcome, Task
 from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.size import Size
-from bert_handler.tickets import Announce, Ticket, Waiter, settle
+from bert_handler.tickets import Announce, Waiter, settle
 from bert_handler.tracing import forwarded
 from bert_handler.warmup import sees_neighbours, warm_up
 
@@ -56,46 +54,6 @@ DEFAULT_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 
 LANES = 2
 """Forwards on a GPU: one runs, while the next is made ready or the rows of the last are delivered."""
-
-
-class Pending(Ticket):
-    """A request whose rows are with the engine."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        request: Request,
-        slots: Sequence[Slot],
-        *,
-        deadline: float | None,
-        waiter: Waiter,
-        announce: Announce,
-    ) -> None:
-        rows = [row for slot in slots if isinstance(slot, EncodedExample) for row in slot.rows]
-        super().__init__(request.trace.queued(rows), deadline, waiter, announce)
-        if predictor.task.needs_generation:
-            self.rows = [row._replace(given_up=self.given_up) for row in self.rows]
-        self.request = request
-        self.patient = not request.bounded
-        self.caller = request.caller
-        self._predictor = predictor
-        self._slots = slots
-
-    def wait(self) -> Response:
-        """Wait for the rows in this thread, then respond; an interrupt takes those that wait out of the queue."""
-        try:
-            self.waiter.result()
-        except BaseException:
-            self.waiter.cancel()
-            raise
-        return self.response()
-
-    def response(self) -> Response:
-        """The response, once every row has its outcome."""
-        outcomes = iter(self.outcomes)
-        with self.request.trace.measure("postprocess"):
-            predictions = [self._predictor.finish(slot, outcomes, self.caller) for slot in self._slots]
-        return Response(self.request, predictions, tuple(self.request.outputs or self._predictor.default_outputs))
 
 
 class Predictor:
@@ -248,31 +206,6 @@ class Predictor:
         if pending.refusal is not None:
             raise pending.refusal
         return stream
-
-    def finish(self, slot: Slot, outcomes: Iterator[Outcome], caller: str) -> Prediction | Failure:
-        """Turn the outcomes of one instance's rows, taken from the front, into its prediction."""
-        result = self._finish(slot, outcomes, caller)
-        if isinstance(result, Failure):
-            self.metrics.failed(type(result.error).__name__)
-        else:
-            self.metrics.finished(truncated=result.truncated)
-        return result
-
-    def _finish(self, slot: Slot, outcomes: Iterator[Outcome], caller: str) -> Prediction | Failure:
-        if isinstance(slot, Failure):
-            return slot
-        rows: list[RowOutputs] = []
-        for outcome in list(islice(outcomes, len(slot.rows))):
-            if isinstance(outcome, RequestError):
-                return Failure(outcome)
-            rows.append(outcome)
-        try:
-            return self.task.predict(slot, rows)
-        except RequestError as exc:
-            return Failure(exc)
-        except Exception:
-            logger.exception("an answer of %d tokens could not be decoded, request_id=%a", slot.n_tokens, caller)
-            return Failure(InternalError())
 
     def self_test(self) -> None:
         """Answer the task's own sample; ConfigError when the model cannot."""

@@ -16,7 +16,8 @@ from bert_handler.explain import OUTPUTS as EXPLANATION_OUTPUTS
 from bert_handler.generation import TextStream
 from bert_handler.metrics import caller_of
 from bert_handler.parameters import quoted
-from bert_handler.predictor import Pending, Predictor
+from bert_handler.pending import Pending
+from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
 from bert_handler.schema import ID_HEADER, Failure, Reply, Request, Response
 from bert_handler.tracing import UNTRACED, Trace

@@ -9,7 +9,7 @@ import pytest
 
 from bert_handler import serving
 from bert_handler.intake import Intake
-from bert_handler.predictor import Pending
+from bert_handler.pending import Pending
 
 kserve_model = pytest.importorskip("bert_handler.kserve_model")
 

@@ -49,6 +49,7 @@ LAYERS = (
         "explain",
         "explanations",
         "intake",
+        "pending",
         "predictor",
         "serving",
         "tickets",
