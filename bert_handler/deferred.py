@@ -68,5 +68,7 @@ def _installed(name: str) -> list[str]:
     spec = find_spec(top)
     if spec is None:
         return []
+    if not every:
+        return [package]
     directories = [str(Path(root, *inner)) for root in spec.submodule_search_locations or ()]
-    return [package, *(f"{package}.{item.name}" for item in iter_modules(directories) if every)]
+    return [package, *(f"{package}.{item.name}" for item in iter_modules(directories))]
