@@ -21,6 +21,7 @@ from scripts.benchmark_suite.contenders import ENGINES, Contender, corpus, prepa
 
 BULK_ROWS = 20_000
 ALLOWED_MB = {"torch": 450}
+STARTS_A_ROUND = 2
 
 
 def main() -> int:
@@ -104,8 +105,11 @@ def _round(
         if limits:
             # The machine drifts; the mean of both is what it could do between them.
             limits.append(_offline(archives[engine], engine, texts, args.seconds))
-            mean = {name: statistics.mean(limit[name] for limit in limits) for name in limits[0]}
-            results["offline"].setdefault(engine, []).append(mean)
+            results["offline"].setdefault(engine, []).append(_mean(limits))
+
+
+def _mean(limits: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.mean(limit[name] for limit in limits) for name in limits[0]}
 
 
 def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> dict[str, Any]:
@@ -125,24 +129,30 @@ def _measured(server: Contender, bodies: Path, clients: int, seconds: float) -> 
 
 
 def _alone(name: str, archives: dict[str, Path], bodies: Path, args: argparse.Namespace) -> dict[str, float]:
-    """What a server takes with no other beside it, that it could share libraries with: seconds and MB.
-
-    Its starts and bare ones are measured in turn: the first in a run reads cold files.
-    """
-    engine, ready, bare, memory = _engine(name), [], [], []
+    """What a server takes with no other beside it, that it could share libraries with: seconds and MB."""
+    engine, memory = _engine(name), []
     for _ in range(args.rounds):
         with running(name, archives, args.output) as server:
-            ready.append(server.ready_s)
             for clients in (1, 32):
                 load.run(server.url, bodies, clients, args.seconds)
             memory.append(server.memory_mb())
-        bare.append(_bare_start(archives[engine], ENGINES[engine]))
     return {
-        "ready_s": statistics.median(ready),
-        "bare_start_s": statistics.median(bare),
+        **_starts(name, archives, args),
         "memory_mb": statistics.median(memory),
         "allowed_mb": _weights_mb(archives[engine], engine) + ALLOWED_MB.get(engine, 250),
     }
+
+
+def _starts(name: str, archives: dict[str, Path], args: argparse.Namespace) -> dict[str, float]:
+    """Seconds from start to ready, and their ratio to a bare start's, of which each has one on either side."""
+    engine = _engine(name)
+    ready, bare = [], [_bare_start(archives[engine], ENGINES[engine])]
+    for _ in range(STARTS_A_ROUND * args.rounds):
+        with running(name, archives, args.output) as server:
+            ready.append(server.ready_s)
+        bare.append(_bare_start(archives[engine], ENGINES[engine]))
+    ratios = [own / statistics.mean(bare[i : i + 2]) for i, own in enumerate(ready)]
+    return {"ready_s": statistics.median(ready), "ready_over_bare": statistics.median(ratios)}
 
 
 def _bare_start(archive: Path, engine: str) -> float:
@@ -178,12 +188,12 @@ def _offline(archive: Path, name: str, texts: Path, seconds: float) -> dict[str,
 
 
 def _bulk_rounds(archive: Path, name: str, texts: Path, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Rates of bulk scoring, and the engine's limits right before each."""
-    found: dict[str, list[dict[str, float]]] = {"rates": [], "limits": []}
+    """Rates of bulk scoring, each with the mean of the engine's limits right before and right behind it."""
+    limits, rates = [_offline(archive, name, texts, args.seconds)], []
     for _ in range(args.rounds):
-        found["limits"].append(_offline(archive, name, texts, args.seconds))
-        found["rates"].append({"rate": _bulk(archive, name, texts, args.output)})
-    return found
+        rates.append({"rate": _bulk(archive, name, texts, args.output)})
+        limits.append(_offline(archive, name, texts, args.seconds))
+    return {"rates": rates, "limits": [_mean(limits[i : i + 2]) for i in range(args.rounds)]}
 
 
 def _bulk(archive: Path, name: str, texts: Path, work: Path) -> float:

@@ -111,6 +111,8 @@ def plot_growth(results: dict[str, Any], output: Path) -> None:
 def plot(results: dict[str, Any], output: Path) -> None:
     """Throughput, latency percentiles and the share of padding, against clients."""
     load = results["load"]
+    if not load:
+        return
     _plot(load, output / "rate.png", {"rate": "requests a second"})
     _plot(load, output / "latency.png", {key: f"{key} latency, ms" for key in PERCENTILES})
     _plot(load, output / "padding.png", {"padding": "padding / all tokens of the batches"})
