@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
 from bert_handler.packaging.export import export, fuse, standardize
 from bert_handler.packaging.int8 import dequantized_products, integer_products
 from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference
-from bert_handler.packaging.quantization import KEPT_SHARES, quantize
+from bert_handler.packaging.quantization import KEPT_SHARES, Calibrated
 from bert_handler.packaging.samples import default_instances, encode, mixed
 from bert_handler.schema import Instance
 from bert_handler.tasks.base import Task
@@ -128,6 +129,8 @@ class Trial:
         self._config = replace(task.model.config, dtype="float32")
         self._torch = TorchEngine.load(self._artifact, task, self._config, "cpu")
         self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
+        self._padded: dict[str, str] = {}
+        self._calibrated: dict[str, Calibrated] = {}
 
     def measure(self, engine: str, quantization: str) -> Measured:
         """Check and time one candidate; a failure of its own is its `problem`.
@@ -165,18 +168,20 @@ class Trial:
     def _candidate(self, engine: str, quantization: str) -> Path:
         return self._scratch / f"{engine}-{quantization}"
 
+    @cached_property
+    def _plain(self) -> tuple[Path, list[str], list[str]]:
+        """The graph as it is exported, and the names of its inputs and outputs."""
+        path = self._scratch / "plain" / "model.onnx"
+        graph = TorchEngine.load(self._artifact, self._task, self._config, "cpu").graph
+        return (path, *export(graph, self._mixed, path))
+
     def _load(self, engine: str, quantization: str, kept_share: float) -> Engine:
         directory = self._candidate(engine, quantization)
-        plain = self._scratch / "plain" / "model.onnx"
-        if not plain.is_file():
-            graph = TorchEngine.load(self._artifact, self._task, self._config, "cpu").graph
-            self._names = export(graph, self._mixed, plain)
-        inputs, outputs = self._names
-        file = directory / engine / "model.onnx"
+        file = self._file(engine, quantization)
+        padded = self._write(engine)
         if quantization == "int8":
-            padded = self._write_int8(engine, plain, file, kept_share)
-        else:
-            padded = self._write(engine, plain, file)
+            self._calibrate(engine).write(file, kept_share)
+        _, inputs, outputs = self._plain
         artifact = Artifact(directory, self._artifact.model_config)
         name = f"{engine}/{file.name}"
         digests = artifact.sha256(graph_files(name)), self._artifact.sha256(WEIGHTS)
@@ -184,20 +189,27 @@ class Trial:
         (directory / ENGINE_FILE).write_bytes(exported.to_json())
         return engine_class(engine).load(artifact, self._task, self._config, "cpu")
 
-    def _write(self, engine: str, plain: Path, file: Path) -> str:
-        """Write an engine's graph in fp32; returns what of it is padded."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if engine == "openvino":
-            return standardize(plain, file, self._mixed)
-        return fuse(plain, file, self._artifact.model_config, self._mixed)
+    def _file(self, engine: str, quantization: str) -> Path:
+        return self._candidate(engine, quantization) / engine / "model.onnx"
 
-    def _write_int8(self, engine: str, plain: Path, file: Path, kept_share: float) -> str:
-        whole = self._scratch / f"{engine}-whole" / file.name
-        padded = self._write(engine, plain, whole)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        products = dequantized_products if engine == "openvino" else integer_products
-        quantize(whole, file, [batch.arrays() for batch in self._calibration.batches], products, kept_share)
-        return padded
+    def _write(self, engine: str) -> str:
+        """Write an engine's graph in fp32, once; returns what of it is padded."""
+        if engine not in self._padded:
+            (plain, _, _), file = self._plain, self._file(engine, "none")
+            self._padded[engine] = (
+                standardize(plain, file, self._mixed)
+                if engine == "openvino"
+                else fuse(plain, file, self._artifact.model_config, self._mixed)
+            )
+        return self._padded[engine]
+
+    def _calibrate(self, engine: str) -> Calibrated:
+        """Calibrate an engine's graph, once."""
+        if engine not in self._calibrated:
+            feeds = [batch.arrays() for batch in self._calibration.batches]
+            products = dequantized_products if engine == "openvino" else integer_products
+            self._calibrated[engine] = Calibrated.of(self._file(engine, "none"), feeds, products)
+        return self._calibrated[engine]
 
     def _agreement(self, outputs: Sequence[Outputs]) -> float:
         answers, expected = (self._answers(found) for found in (outputs, self._expected))

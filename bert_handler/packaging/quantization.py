@@ -55,18 +55,37 @@ class Matrix:
     weights: str
 
 
-def quantize(source: Path, path: Path, feeds: Feeds, form: Form, kept_share: float) -> list[str]:
-    """Write the int8 form of a graph, calibrated on `feeds`; return the matrices left in fp32.
+@dataclass(frozen=True)
+class Calibrated:
+    """A graph whose activations were measured and whose matrices were tried alone; writes its int8 forms.
 
-    kept_share: of the error, avoided by those; one of KEPT_SHARES.
+    scaled: of the values that matrices are multiplied with, by name.  errors: of the outputs, by each matrix's own.
     """
-    model = onnx.load(source)
-    matrices = _matrices(model)
-    scaled = _scaled(model, matrices, _ranges(model, matrices, feeds))
-    errors = _errors_alone(model, matrices, scaled, feeds[:: max(1, len(feeds) // MAX_TRIALS)], form)
-    kept = _worst(model, matrices, errors, kept_share)
-    save(rewritten(model, scaled, {matrix.output for matrix in matrices} - set(kept), form), path)
-    return kept
+
+    model: Any
+    matrices: Sequence[Matrix]
+    scaled: Mapping[str, Scaled]
+    errors: Mapping[str, float]
+    form: Form
+
+    @classmethod
+    def of(cls, source: Path, feeds: Feeds, form: Form) -> Calibrated:
+        """Calibrate the graph at `source` on `feeds`; form: of its int8 products."""
+        model = onnx.load(source)
+        matrices = _matrices(model)
+        scaled = _scaled(model, matrices, _ranges(model, matrices, feeds))
+        errors = _errors_alone(model, matrices, scaled, feeds[:: max(1, len(feeds) // MAX_TRIALS)], form)
+        return cls(model, matrices, scaled, errors, form)
+
+    def write(self, path: Path, kept_share: float) -> list[str]:
+        """Write the int8 form; return the matrices left in fp32.
+
+        kept_share: of the error, avoided by those; one of KEPT_SHARES.
+        """
+        kept = _worst(self.model, self.matrices, self.errors, kept_share)
+        chosen = {matrix.output for matrix in self.matrices} - set(kept)
+        save(rewritten(self.model, self.scaled, chosen, self.form), path)
+        return kept
 
 
 def _matrices(model: Any) -> list[Matrix]:

@@ -236,17 +236,24 @@ def test_auto_says_why_nothing_is_chosen(tmp_path, zoo, monkeypatch):
     ("agreement", "shares"), [(0.0, quantization.KEPT_SHARES[:1]), (1.1, quantization.KEPT_SHARES)]
 )
 def test_int8_keeps_more_in_fp32_where_the_answers_need_it(tmp_path, zoo, monkeypatch, agreement, shares):
-    tried = []
+    calibrated, tried = [], []
 
-    def quantize(*arguments):
-        tried.append(arguments[-1])
-        return quantization.quantize(*arguments)
+    class Recorded(quantization.Calibrated):
+        @classmethod
+        def of(cls, *arguments):
+            calibrated.append(arguments[0])
+            return super().of(*arguments)
+
+        def write(self, path, kept_share):
+            tried.append(kept_share)
+            return super().write(path, kept_share)
 
     monkeypatch.setattr(engine_choice, "AGREEMENT", agreement)
-    monkeypatch.setattr(engine_choice, "quantize", quantize)
+    monkeypatch.setattr(engine_choice, "Calibrated", Recorded)
     options = {"engine": "onnx", "quantization": "int8", "calibration": TEXTS * 20}
     with suppress(ConfigError):
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+    assert len(calibrated) == 1, "what the first form was measured with is used again"
     assert tried == list(shares)
 
 
