@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from bert_handler import serving
 from bert_handler.alarms import alarms
@@ -106,9 +106,14 @@ class Arrivals:
 
     def _wake(self, call: Callable[[Sequence[Pending]], None], pendings: Sequence[Pending]) -> None:
         assert self._loop is not None
-        # A loop that is closed has nobody left who waits.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call, pendings)
+        tell(self._loop, call, pendings)
+
+
+def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: Any) -> None:
+    """Have the loop call `call(*args)`; from any thread."""
+    # A loop that is closed has nobody left who waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *args)
 
 
 def _respond(pendings: Sequence[Pending]) -> None:

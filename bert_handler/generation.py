@@ -100,13 +100,16 @@ class TextStream:
     Iterating raises the RequestError that ended the generation, if one did.  `close()`, from any
     thread, ends both sides: the engine stops at its next token.  Also a context manager.
     deadline: time.monotonic() at which a reader that waits has a DeadlineError instead.
+    wake: called, from any thread, once for each piece and once at the end: the next step of the iterator
+        will not block then.
     """
 
-    def __init__(self, deadline: float | None = None) -> None:
+    def __init__(self, deadline: float | None = None, wake: Callable[[], None] | None = None) -> None:
         self.closed = False
+        self.deadline = deadline
         self.prediction: Prediction | None = None
         """The whole answer, once the iterator is exhausted."""
-        self._deadline = deadline
+        self._wake = wake
         self._pieces: SimpleQueue[str | None] = SimpleQueue()
         self._future: Future[Any] = Future()
         self._finish: Callable[[], Prediction | Failure] | None = None
@@ -114,12 +117,22 @@ class TextStream:
     def attach(self, future: Future[Any], finish: Callable[[], Prediction | Failure]) -> None:
         """Say when the generation is over, and what makes the prediction of its outcome."""
         self._future, self._finish = future, finish
-        future.add_done_callback(lambda _: self._pieces.put(None))
+        future.add_done_callback(lambda _: self._hand_over(None))
 
     def put(self, piece: str) -> None:
         """Hand a piece to the reader."""
         if piece:
-            self._pieces.put(piece)
+            self._hand_over(piece)
+
+    @property
+    def over(self) -> bool:
+        """Whether the iterator has nothing more to give."""
+        return self.closed or self.prediction is not None
+
+    @property
+    def generated(self) -> bool:
+        """Whether no piece follows those that wait: what the iterator does at its end may take long."""
+        return self._future.done()
 
     def close(self) -> None:
         """Stop generating; what was not read is lost."""
@@ -130,7 +143,7 @@ class TextStream:
         return self
 
     def __next__(self) -> str:
-        piece = None if self.closed or self.prediction is not None else self._next()
+        piece = None if self.over else self._next()
         if piece is None or self.closed:
             self._conclude()
             raise StopIteration
@@ -142,15 +155,20 @@ class TextStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _hand_over(self, piece: str | None) -> None:
+        self._pieces.put(piece)
+        if self._wake is not None:
+            self._wake()
+
     def _next(self) -> str | None:
         try:
-            return self._pieces.get(timeout=remaining_s(self._deadline))
+            return self._pieces.get(timeout=remaining_s(self.deadline))
         except Empty:
             self.close()
             raise DeadlineError(OUT_OF_TIME) from None
 
     def _conclude(self) -> None:
-        if self.closed or self.prediction is not None or self._finish is None:
+        if self.over or self._finish is None:
             return
         result = self._finish()
         if isinstance(result, Failure):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import prometheus_client
 from starlette.routing import Route
 
 from bert_handler import serving
-from bert_handler.arrivals import Arrivals
+from bert_handler.alarms import alarms
+from bert_handler.arrivals import Arrivals, tell
 from bert_handler.asgi import Application
 from bert_handler.deadlines import remaining_s
 from bert_handler.deferred import IN_SERVERS, deferred
@@ -43,7 +44,6 @@ LOOP_BYTES = 16 * 1024
 """Bodies up to this size are decoded, tokenized and answered on the event loop: a thread would cost more."""
 LOOP_SEQUENCES = 128
 """Nor may they ask for more: each takes the loop some 0.1 ms."""
-MAX_STREAMS = 64
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
 CLIENT_GONE = 499
@@ -58,8 +58,6 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         self.streams = predictor.task.needs_generation
         self._arrivals = Arrivals(predictor)
         self.ready = True
-        # A reader of a stream blocks until the next piece: not in the pool that requests need.
-        self._readers = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="stream")
 
     @property
     def metrics(self) -> ModelMetrics:
@@ -140,22 +138,28 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         call = await asyncio.to_thread(serving.decode, body, headers, protocol)
         if call.request is None:
             return self._counted(Answer(call), headers, started)
-        loop = asyncio.get_running_loop()
+        readable = asyncio.Semaphore(0)
+        wake = partial(tell, asyncio.get_running_loop(), readable.release)
         try:
-            stream = await loop.run_in_executor(self._readers, serving.open_stream, self.predictor, call.request)
+            stream = await asyncio.to_thread(serving.open_stream, self.predictor, call.request, wake)
         except RequestError as exc:
             return self._counted(serving.refused(call, exc), headers, started)
-        return await begun(self._events(call, stream, headers, started))
+        return await begun(self._events(call, stream, readable, headers, started))
 
-    async def _events(self, call: Call, stream: TextStream, headers: Mapping[str, str], started: float) -> Events:
-        assert call.request is not None
-        loop = asyncio.get_running_loop()
+    async def _events(
+        self, call: Call, stream: TextStream, readable: asyncio.Semaphore, headers: Mapping[str, str], started: float
+    ) -> Events:
+        """The events of a stream; readable: released for each step of it that will not block."""
+        assert call.request is not None and stream.deadline is not None
         events = serving.events(stream, tuple(call.request.outputs or self.predictor.outputs))
+        own = alarms()
+        alarm = own.set(stream.deadline, readable.release)
         try:
             yield b""
-            while (event := await loop.run_in_executor(self._readers, next, events, None)) is not None:
+            while (event := await _next(events, stream, readable)) is not None:
                 yield event
         finally:
+            own.clear(alarm)
             stream.close()
             serving.ended(self.predictor, call, 200, 1)
             record(self.name, self.metrics, headers, 200, time.perf_counter() - started)
@@ -168,6 +172,16 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         """Answer what is queued, then end the model's threads."""
         super().stop()
         self.predictor.close()
+
+
+async def _next(events: Iterator[bytes], stream: TextStream, readable: asyncio.Semaphore) -> bytes | None:
+    """The next event, None at the end."""
+    if stream.over:
+        return next(events, None)
+    await readable.acquire()
+    if stream.generated:
+        return await asyncio.to_thread(next, events, None)
+    return next(events, None)
 
 
 class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from bert_handler.artifact import Artifact, own_identity
 from bert_handler.batching import Limits, Scheduler
@@ -186,10 +186,13 @@ class Predictor:
         """How much text is made of a request; None where that is no more than the client has sent."""
         return self._intake.size(request)
 
-    def stream(self, request: Request, deadline: float | None = None) -> TextStream:
+    def stream(
+        self, request: Request, deadline: float | None = None, wake: Callable[[], None] | None = None
+    ) -> TextStream:
         """Generate the answer to a request of one instance and hand its text over piece by piece.
 
         The pieces together are the `predict` output; close the stream to stop generating.
+        wake: as in TextStream, for a reader that must not block.
         Raises RequestError at once where the request is refused, and from the iterator where it fails later.
         """
         slots = self._intake.slots([request])[0]
@@ -198,7 +201,7 @@ class Predictor:
         slot = slots[0]
         if isinstance(slot, Failure):
             raise slot.error
-        stream, future = TextStream(deadline), Future[Any]()
+        stream, future = TextStream(deadline, wake), Future[Any]()
         streamed = self.task.streamed(slot, stream)
         pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=settle)
         stream.attach(future, lambda: pending.response().predictions[0])

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Callable, Literal, NamedTuple
 
 from bert_handler import jsonio, tracing
 from bert_handler.deadlines import PARAMETER, deadline_of, expired, sooner
@@ -191,7 +191,7 @@ def wants_stream(headers: Mapping[str, str], *, streams: bool = True) -> bool:
 
     streams: whether the model has them; where it has not, who takes JSON as well gets that.
     """
-    accepted = headers.get("accept", "")
+    accepted = headers.get("accept", "").lower()
     if EVENT_STREAM not in accepted:
         return False
     weights = dict(map(_weighed, accepted.split(",")))
@@ -201,7 +201,7 @@ def wants_stream(headers: Mapping[str, str], *, streams: bool = True) -> bool:
 
 def _weighed(accepted: str) -> tuple[str, float]:
     """A media type of an Accept header and its weight (RFC 9110, section 12.5.1)."""
-    name, *parameters = (part.strip().lower() for part in accepted.split(";"))
+    name, *parameters = (part.strip() for part in accepted.split(";"))
     stated = next((text[2:] for text in parameters if text.startswith("q=")), "1")
     try:
         return name, float(stated)
@@ -209,14 +209,19 @@ def _weighed(accepted: str) -> tuple[str, float]:
         return name, 1.0
 
 
-def open_stream(predictor: Predictor, request: Request) -> TextStream:
-    """Start generating the answer to a request of one instance; RequestError where it is refused."""
+def open_stream(predictor: Predictor, request: Request, wake: Callable[[], None] | None = None) -> TextStream:
+    """Start generating the answer to a request of one instance; RequestError where it is refused.
+
+    wake: as in TextStream, for a reader that must not block.
+    """
     latest = time.monotonic() + predictor.config.request_timeout_s
-    return predictor.stream(request, sooner(request.deadline, latest))
+    return predictor.stream(request, sooner(request.deadline, latest), wake)
 
 
 def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
     """The stream as server-sent events: `{"text": ...}` for each piece, then the outputs as a whole.
+
+    The last one also says where the text was cut.
 
     An error after the first piece is an event named `error`: its status can no longer be sent.
     """
@@ -228,4 +233,6 @@ def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
         return
     if stream.prediction is not None:
         whole = {name: stream.prediction[name] for name in outputs}
+        if stream.prediction.truncated:
+            whole.update(truncated=True, input_tokens=stream.prediction.input_tokens)
         yield b"data: " + jsonio.dumps(whole) + b"\n\n"

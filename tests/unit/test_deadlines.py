@@ -204,7 +204,7 @@ def test_the_setting_bounds_what_a_request_may_take(zoo, load, stated_ms, left_s
 
 def test_the_setting_bounds_what_a_stream_may_take(zoo, load, monkeypatch):
     predictor, seen = load(zoo("gpt2", "generation"), request_timeout_s=7), []
-    monkeypatch.setattr(predictor, "stream", lambda request, deadline: seen.append(remaining_s(deadline)))
+    monkeypatch.setattr(predictor, "stream", lambda request, deadline, wake: seen.append(remaining_s(deadline)))
     for stated in (None, time.monotonic() + 3, time.monotonic() + 60):
         serving.open_stream(predictor, Request(["the dog"], deadline=stated))
     assert seen == [pytest.approx(left_s, abs=1) for left_s in (7, 3, 7)]

@@ -8,6 +8,8 @@ import json
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -16,6 +18,7 @@ from bert_handler.generation import TextStream
 from bert_handler.metrics import REQUEST_LOGGER
 
 pytest.importorskip("kserve")
+from bert_handler.arrivals import tell
 from bert_handler.kserve_model import LocalModel
 
 EXPLAIN = {"explain": "True"}
@@ -112,3 +115,56 @@ async def test_a_stream_that_nobody_begins_to_read_is_closed(generator, counted,
     await asyncio.sleep(0.05)
     assert len(closed) == 1
     assert counted()[0] == {"200": 1}
+
+
+@pytest.fixture
+def engine(generator, monkeypatch):
+    """Open it to let texts be generated."""
+    opened, engine = threading.Event(), type(generator.predictor.engine)
+    generate = engine.generate
+    monkeypatch.setattr(engine, "generate", lambda self, *given: opened.wait(10) and generate(self, *given))
+    yield opened
+    opened.set()
+
+
+async def test_streams_that_wait_hold_no_threads(generator, engine):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    body = b'{"text": "the dog", "max_new_tokens": 2}'
+    streams = [await generator.stream(body, EVENTS, None) for _ in range(6)]
+    before = threading.active_count()
+    readers = [asyncio.ensure_future(_read(events)) for events in streams]
+    await asyncio.sleep(0.05)
+    assert threading.active_count() <= before
+    assert await asyncio.wait_for(asyncio.to_thread(len, "free"), 5) == 4
+    engine.set()
+    texts = await asyncio.wait_for(asyncio.gather(*readers), 10)
+    assert all(b'"finish_reason":' in text for text in texts)
+
+
+async def test_a_stream_that_waits_ends_with_an_error_event_at_its_deadline(generator, engine, counted):
+    events = await generator.stream(b"the dog", {**EVENTS, "x-request-timeout-ms": "50"}, None)
+    text = await asyncio.wait_for(_read(events), 5)
+    assert text.startswith(b"event: error\ndata: ") and b"before the text was complete" in text
+    assert counted()[0] == {"200": 1}
+
+
+async def test_a_reader_that_is_cancelled_closes_its_stream(generator, engine, counted, monkeypatch):
+    closed, close = threading.Event(), TextStream.close
+    monkeypatch.setattr(TextStream, "close", lambda stream: closed.set() or close(stream))
+    reader = asyncio.ensure_future(_read(await generator.stream(b"the dog", EVENTS, None)))
+    await asyncio.sleep(0.05)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert closed.is_set()
+    assert counted()[0] == {"200": 1}
+
+
+def test_a_closed_loop_does_not_reach_the_engine():
+    loop = asyncio.new_event_loop()
+    loop.close()
+    TextStream(wake=partial(tell, loop, print)).put("a")
+
+
+async def _read(events):
+    return b"".join([event async for event in events])

@@ -91,6 +91,7 @@ def test_a_plain_text_may_begin_with_a_byte_order_mark(ask, body):
         ("*/*", False, False),
         ("text/event-stream", True, True),
         ("text/event-stream; q=0.5", True, True),
+        ("Text/Event-Stream; Q=0.5", True, True),
         ("text/event-stream;q=0", False, False),
         ("application/json, text/event-stream;q=0.0", False, False),
         ("application/json, text/event-stream", True, False),

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 
+from bert_handler import serving
 from bert_handler.engines.base import Engine
 from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import (
@@ -219,6 +220,16 @@ def test_streamed_pieces_are_the_answer(predictor, parameters):
         assert all(pieces)
         assert dict(stream.prediction.outputs) == dict(expected.outputs)
         assert list(stream) == []
+
+
+@pytest.mark.parametrize("n_words", [2, 100])
+def test_the_last_event_says_where_the_text_was_cut(predictor, n_words):
+    request = Request(["the dog " * n_words], parameters={"max_new_tokens": 2})
+    *_, last = serving.events(predictor.stream(request), ("n_tokens",))
+    answer = predictor.respond([request])[0].predictions[0]
+    cut = {"truncated": True, "input_tokens": answer.input_tokens} if answer.truncated else {}
+    assert json.loads(last.partition(b": ")[2]) == {"n_tokens": 2, **cut}
+    assert bool(cut) == (n_words == 100)
 
 
 def test_closing_a_stream_stops_the_model(gpt2):
@@ -487,7 +498,7 @@ def test_an_engine_that_cannot_generate_is_refused_at_load(zoo, load, monkeypatc
 
 ENDS = """
 import sys, time
-from bert_handler import Predictor
+from bert_handler import Predictor, serving
 from bert_handler.schema import Request
 predictor = Predictor.load(sys.argv[1], device="cpu", environ={})
 predictor.begin([Request([{"text": "the dog", "max_new_tokens": 1000}])])
