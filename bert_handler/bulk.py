@@ -104,7 +104,7 @@ class Job:
 
     def join(self, parts: Sequence[Path], path: Path) -> None:
         """Write the output from all its parts."""
-        form_of(WRITERS, self.target).join(parts, path)
+        form_of(WRITERS, self.target).join(parts, path, self.columns, self.specs)
 
 
 def score(

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bert_handler import jsonio
 from bert_handler.bulk_parquet import Parquet, Record, check_unique, fields_of, text_fields
@@ -36,12 +36,15 @@ class _Text:
 
     @staticmethod
     def survey(path: Path) -> tuple[int, Columns]:
-        return sum(1 for _ in _lines(path, 0)), {"text": None}
+        return sum(1 for _ in _Text.rows(path, 0)), {"text": None}
 
     @staticmethod
     def rows(path: Path, start: int) -> Iterator[Record]:
-        for line in _lines(path, start):
-            yield {"text": line.rstrip(b"\r\n").decode("utf-8", "replace")}
+        for number, line in enumerate(_lines(path, start), start + 1):
+            try:
+                yield {"text": line.rstrip(b"\r\n").decode("utf-8")}
+            except UnicodeDecodeError as exc:
+                raise _not_utf8(path, number) from exc
 
     @staticmethod
     def typed(path: Path, columns: Columns) -> Columns:
@@ -80,11 +83,9 @@ class _JsonLines:
                 file.write(document(row) + b"\n")
 
     @staticmethod
-    def join(parts: Sequence[Path], path: Path) -> None:
+    def join(parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("wb") as sink:
-            for part in parts:
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, sink, 1 << 20)
+            _append(parts, sink)
 
 
 class _Csv:
@@ -95,14 +96,14 @@ class _Csv:
 
     @staticmethod
     def survey(path: Path) -> tuple[int, Columns]:
-        header = next(_cells(path), [])
-        check_unique(path, [name for name in header if name])
+        header = _names(next(_cells(path), []))
+        check_unique(path, header)
         return _survey(_Csv.rows(path, 0), dict.fromkeys(header))
 
     @staticmethod
     def rows(path: Path, start: int) -> Iterator[Record]:
         cells = _cells(path)
-        header = next(cells, [])
+        header = _names(next(cells, []))
         for row in islice(filter(None, cells), start, None):
             record: dict[str, Any] = {**dict.fromkeys(header, ""), **dict(zip(header, row))}
             if len(row) > len(header):
@@ -116,35 +117,49 @@ class _Csv:
     @staticmethod
     def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            names = [*columns, *(spec.name for spec in specs), "error"]
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(names)
-            writer.writerows([[cell(row.get(name)) for name in names] for row in rows])
+            names = _Csv._header(columns, specs)
+            csv.writer(file, lineterminator="\n").writerows([[cell(row.get(name)) for name in names] for row in rows])
 
     @staticmethod
-    def join(parts: Sequence[Path], path: Path) -> None:
-        with path.open("wb") as sink:
-            for number, part in enumerate(parts):
-                with part.open("rb") as source:
-                    header = source.readline()
-                    sink.write(header if number == 0 else b"")
-                    shutil.copyfileobj(source, sink, 1 << 20)
+    def join(parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(_Csv._header(columns, specs))
+        with path.open("ab") as sink:
+            _append(parts, sink)
+
+    @staticmethod
+    def _header(columns: Columns, specs: Sequence[OutputSpec]) -> list[str]:
+        return [*columns, *(spec.name for spec in specs), "error"]
+
+
+def _append(parts: Sequence[Path], sink: BinaryIO) -> None:
+    for part in parts:
+        with part.open("rb") as source:
+            shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    """Names of columns; one without has its place for a name, as pandas calls it."""
+    return [name or f"Unnamed: {place}" for place, name in enumerate(header)]
 
 
 def _cells(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file, the header and empty ones among them."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARS))
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, strict=True)
         try:
             yield from reader
         except csv.Error as exc:
             raise ConfigError(f"{path.name}, line {reader.line_num}: not CSV: {exc}") from exc
         except UnicodeDecodeError as exc:
-            raise ConfigError(
-                f"{path.name}, line {_undecodable(path)}: not UTF-8; convert the file, "
-                "for example with iconv -f WINDOWS-1252 -t UTF-8"
-            ) from exc
+            raise _not_utf8(path, _undecodable(path)) from exc
+
+
+def _not_utf8(path: Path, line: int) -> ConfigError:
+    return ConfigError(
+        f"{path.name}, line {line}: not UTF-8; convert the file, for example with iconv -f WINDOWS-1252 -t UTF-8"
+    )
 
 
 def _undecodable(path: Path) -> int:
@@ -181,7 +196,7 @@ WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parqu
 def forms_of(source: Path, target: Path) -> tuple[Any, Any]:
     """The reader of an input and the writer of an output; ConfigError where there is no input, or no such form."""
     if not source.is_file():
-        raise ConfigError(f"{source} does not exist")
+        raise ConfigError(f"{source} is not a file" if source.exists() else f"{source} does not exist")
     return form_of(READERS, source), form_of(WRITERS, target)
 
 

@@ -54,7 +54,7 @@ class Parquet:
         parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), path)
 
     @staticmethod
-    def join(parts: Sequence[Path], path: Path) -> None:
+    def join(parts: Sequence[Path], path: Path, columns: Mapping[str, Any], specs: Sequence[OutputSpec]) -> None:
         parquet = _pyarrow_parquet()
         with parquet.ParquetWriter(path, parquet.read_schema(parts[0])) as writer:
             for part in parts:

@@ -31,13 +31,15 @@ class Parts:
         if known.is_file():
             self._check(known.read_bytes(), content)
         _write_whole(known, lambda path: path.write_bytes(content))
+        self._n_parts = len(list(self._directory.glob("*.part")))
 
     def __len__(self) -> int:
-        return len(list(self._directory.glob("*.part")))
+        return self._n_parts
 
     def add(self, write: Callable[[Path], None]) -> None:
         """Write the next part, whole or not at all."""
-        _write_whole(self._directory / f"{len(self):08d}.part", write)
+        _write_whole(self._directory / f"{self._n_parts:08d}.part", write)
+        self._n_parts += 1
 
     def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
         """Write the output from all parts, and remove them."""

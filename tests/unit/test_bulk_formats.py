@@ -122,6 +122,8 @@ def test_numbers_that_no_type_holds_are_named(tmp_path, predictor):
     ("name", "content", "message"),
     [
         ("in.csv", b"text\ngood\ncaf\xe9\n", r"in\.csv, line 3: not UTF-8; convert the file, for example with iconv"),
+        ("in.csv", b'text\ngood\n"a quote that opens\nbad\n', r"in\.csv, line 4: not CSV: unexpected end of data"),
+        ("in.txt", b"good\ncaf\xe9\n", r"in\.txt, line 2: not UTF-8; convert the file, for example with iconv"),
         ("in.csv", b"text,id,id\na,1,2\n", r"in\.csv has two columns named 'id'"),
         ("in.csv", b"text,predict\na,1\n", r"in\.csv has a column 'predict', which the output adds; rename or remove"),
         ("in.jsonl", b'{"text": "a"}\n{"text": "b", "error": 1}\n', r"in\.jsonl has a column 'error'"),
@@ -169,3 +171,17 @@ def test_outputs_are_typed(tmp_path):
     assert schema.types == [pa.int64(), pa.list_(pa.float32()), pa.string(), pa.string()]
     with pytest.raises(ConfigError, match=r"column 'n_tokens' is no int64 in all rows .*; write \.jsonl instead"):
         form.write(tmp_path / "part", [{**rows[0], "n_tokens": [1]}], {}, specs)
+
+
+def test_columns_without_a_name_are_kept_apart(tmp_path, predictor):
+    source = tmp_path / "in.csv"
+    source.write_text("text,,\na,x,y\n")
+    row = scored(predictor, source, tmp_path / "out.csv")[0]
+    assert (row["Unnamed: 1"], row["Unnamed: 2"]) == ("x", "y")
+
+
+def test_a_name_of_two_lines_is_one_header(tmp_path, predictor):
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": "a", "two\nlines": i}) + "\n" for i in range(5)))
+    rows = scored(predictor, source, tmp_path / "out.csv")
+    assert [row["two\nlines"] for row in rows] == ["0", "1", "2", "3", "4"]
