@@ -160,7 +160,8 @@ class TextTokenizer:
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
     def from_tokens(self, tokens: Tokens, max_length: int | None, n_types: int = 2) -> Encoded:
-        """Check what a client tokenized itself; padding at the end is removed, it only costs time.
+        """Check what a client tokenized itself; padding at either end is removed: a head that reads the first
+        token would read it.
 
         n_types: of tokens, that the model has embeddings for.
         Raises InvalidRequestError on wrong names or ids, RequestTooLargeError on too many tokens.
@@ -186,10 +187,12 @@ class TextTokenizer:
         types = given.setdefault("token_type_ids", np.zeros_like(ids))
         if not np.isin(types, range(n_types)).all():
             raise InvalidRequestError(f"token_type_ids must hold {' and '.join(map(str, range(n_types)))} only")
-        length = int(np.flatnonzero(mask)[-1]) + 1
+        kept = np.flatnonzero(mask)
+        start, end = int(kept[0]), int(kept[-1]) + 1
+        length = end - start
         if max_length is not None and length > max_length:
             raise RequestTooLargeError(f"input_ids has {length} tokens; this model takes at most {max_length}")
-        inputs = {name: given[name][:length] for name in self.spec.input_names if name in given}
+        inputs = {name: given[name][start:end] for name in self.spec.input_names if name in given}
         return Encoded(inputs, [np.arange(length)], length)
 
     def _whole(

@@ -302,9 +302,11 @@ def test_a_first_text_that_leaves_no_room_is_an_error(rule, tokenizer_of):
         encode(tokenizer_of("bert")[0], ("a b c d e f", "g"), max_length=9, second_only=True, **rule)
 
 
-def test_client_tokens_lose_their_padding_and_gain_what_is_missing(tokenizer_of):
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (0, 2), (3, 0), (1, 2)])
+def test_client_tokens_lose_their_padding_and_gain_what_is_missing(tokenizer_of, left, right):
     mine, _ = tokenizer_of("bert")
-    given_ids = {"input_ids": np.array([2, 9, 3, 0, 0]), "attention_mask": np.array([1, 1, 1, 0, 0])}
+    ids, mask = np.pad([2, 9, 3], (left, right)), np.pad([1, 1, 1], (left, right))
+    given_ids = {"input_ids": ids, "attention_mask": mask}
     found = mine.from_tokens(Tokens(given_ids), 48)
     assert {name: values.tolist() for name, values in found.full.items()} == {
         "input_ids": [2, 9, 3],
