@@ -64,11 +64,18 @@ class Exported:
         path = directory / ENGINE_FILE
         if not path.is_file():
             return None
-        content = jsonio.loads(path.read_bytes())
+        other = ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
+        try:
+            content = jsonio.loads(path.read_bytes())
+        except ValueError as exc:
+            raise other from exc
         names = {item.name for item in fields(cls)}
         if not isinstance(content, dict) or not names - {"padded"} <= set(content) <= names:
-            raise ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
-        return cls(**content)
+            raise other
+        exported = cls(**content)
+        if exported.padded not in COSTS or exported.file != f"{exported.engine}/{Path(exported.file).name}":
+            raise other
+        return exported
 
     @classmethod
     def require(cls, artifact: Artifact, engine: str, task: str, quantization: str) -> Exported:

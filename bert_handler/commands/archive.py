@@ -58,16 +58,22 @@ def archive(
 
 
 def _instances(path: Path) -> List[Any]:
-    from bert_handler.errors import ConfigError
+    from bert_handler.errors import ConfigError, RequestError
     from bert_handler.protocols.base import element
 
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist")
+        raise ConfigError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as exc:
         raise ConfigError(f"{path} is not UTF-8 text") from exc
-    return [element(line) for line in text.splitlines() if line.strip()]
+    instances = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            instances += [element(line.rstrip("\r"))] if line.strip() else []
+        except RequestError as exc:
+            raise ConfigError(f"{path}, line {number}: {exc}") from exc
+    return instances
 
 
 def _show(measured: Sequence[Any]) -> None:

@@ -223,7 +223,7 @@ class Trial:
         answers, start = [], 0
         for encoded in self._samples.encoded:
             rows = [by_row[start + i] for i in range(len(encoded.rows))]
-            answers.append(self._task.decode(encoded, rows)["predict"])
+            answers.append(self._task.gist(self._task.decode(encoded, rows)["predict"]))
             start += len(rows)
         return answers
 
@@ -246,8 +246,10 @@ class Trial:
 def same(left: Any, right: Any) -> bool:
     """Whether two answers say the same: equal but for scores; vectors of one direction."""
     if isinstance(left, np.ndarray) and left.dtype.kind == "f":
-        norms = float(np.linalg.norm(left) * np.linalg.norm(right))
-        return float(np.dot(left.ravel(), right.ravel())) >= SAME_DIRECTION * norms
+        norms = float(np.linalg.norm(left)), float(np.linalg.norm(right))
+        if 0.0 in norms:
+            return norms[0] == norms[1]
+        return float(np.dot(left.ravel(), right.ravel())) >= SAME_DIRECTION * norms[0] * norms[1]
     if isinstance(left, (float, np.floating)):
         return abs(float(left) - float(right)) <= 0.05 * max(1.0, abs(float(right)))
     return bool(_without_scores(left) == _without_scores(right))

@@ -115,7 +115,11 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
     for feed in feeds:
         kept = feed["attention_mask"].astype(bool)
         for name, values in zip(names, session.run(names, _taken(session, feed))):
-            tokens = values[kept] if values.shape[:2] == kept.shape else values.reshape(-1, values.shape[-1])
+            tokens = (
+                values[kept]
+                if values.ndim == 3 and values.shape[:2] == kept.shape
+                else values.reshape(-1, values.shape[-1])
+            )
             low, high = found.get(name, (np.zeros(1, np.float32), np.zeros(1, np.float32)))
             found[name] = (np.minimum(low, tokens.min(axis=0)), np.maximum(high, tokens.max(axis=0)))
     return found
@@ -159,7 +163,8 @@ def _errors_alone(
 
     def outputs(chosen: str) -> list[NDArray[Any]]:
         flags = {flag(name): np.array(name == chosen) for name in names}
-        return [value for feed in feeds for value in session.run(None, _taken(session, {**feed, **flags}))]
+        found = [value for feed in feeds for value in session.run(None, _taken(session, {**feed, **flags}))]
+        return [value for value in found if value.dtype.kind == "f"]
 
     expected = outputs("")
     return {name: sum(float(np.square(a - b).sum()) for a, b in zip(outputs(name), expected)) for name in names}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bert_handler.engines.base import Batch, collate
 from bert_handler.errors import ConfigError, RequestError
+from bert_handler.parameters import quoted
 from bert_handler.schema import Instance, Row
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.instances import EncodedExample
@@ -44,20 +45,27 @@ def default_instances(task: Task) -> Sequence[Instance]:
 
 
 def encode(task: Task, instances: Sequence[Instance]) -> Samples:
-    """Encode instances and batch their rows by length; refused instances are left out."""
-    base = task.model.config.parameters
-    encoded = task.encode([task.parse(instance, base) for instance in instances])
-    good = [item for item in encoded if not isinstance(item, RequestError)]
-    if not good:
-        raise ConfigError("none of the calibration texts can be served; they must be instances of the task")
-    rows = [row for item in good for row in item.rows]
+    """Encode instances and batch their rows by length; ConfigError where one is refused."""
+    encoded = [_encoded(task, instance) for instance in instances]
+    rows = [row for item in encoded for row in item.rows]
     order: list[list[int]] = []
     for index in sorted(range(len(rows)), key=lambda index: rows[index].length):
         if not order or (len(order[-1]) + 1) * rows[index].length > BATCH_TOKENS:
             order.append([])
         order[-1].append(index)
     batches = [_collate(task, [rows[index] for index in indices]) for indices in order]
-    return Samples(good, rows, order, batches)
+    return Samples(encoded, rows, order, batches)
+
+
+def _encoded(task: Task, instance: Instance) -> EncodedExample:
+    try:
+        found = task.encode([task.parse(instance, task.model.config.parameters)])[0]
+    except RequestError as exc:
+        found = exc
+    if isinstance(found, RequestError):
+        shown = quoted(instance) if isinstance(instance, str) else "of several fields"
+        raise ConfigError(f"the calibration instance {shown} is none of {task.name}: {found}") from found
+    return found
 
 
 def mixed(task: Task, taken: Samples) -> Batch:

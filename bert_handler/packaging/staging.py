@@ -28,12 +28,14 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     """
     if not model_dir.is_dir():
         raise ConfigError(f"{model_dir} is not a directory; give one that save_pretrained() has written")
+    if not (model_dir / "config.json").is_file():
+        raise ConfigError(f"{model_dir}/config.json is missing; save the model with save_pretrained()")
     checkpoints = sorted(path.name for path in model_dir.glob("checkpoint-*") if path.is_dir())
     _copy_model_files(model_dir, stage, checkpoints)
     for source, file_name in ((setup_config, SETUP_CONFIG), (index_to_name, INDEX_TO_NAME)):
         if source is not None:
             if not source.is_file():
-                raise ConfigError(f"{source} does not exist")
+                raise ConfigError(f"{source} is not a file" if source.exists() else f"{source} does not exist")
             shutil.copyfile(source, stage / file_name)
     artifact = Artifact.of_directory(stage)
     settings = read_settings(stage, None, {})

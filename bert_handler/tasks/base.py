@@ -108,6 +108,10 @@ class Task(ABC):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
 
+    def gist(self, answer: Any) -> Any:
+        """What of a `predict` output must be the same whatever engine has computed it."""
+        return answer
+
     def execute(self, engine: Engine, rows: Sequence[Row], batch: Batch, threads: int) -> Sequence[Outcome]:
         """Run rows of one key, padded into `batch`: one forward, whose outputs are shared out to the rows.
 

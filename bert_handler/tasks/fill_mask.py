@@ -79,7 +79,7 @@ class FillMask(Task):
         scores = output.logits.gather(1, places).float().softmax(-1)
         targets = inputs["target_ids"].unsqueeze(1).expand(-1, scores.shape[1], -1)
         best, tokens = scores.topk(min(MAX_TOP_K, n_tokens), dim=-1)
-        return {"scores": best, "tokens": tokens.float(), "target_scores": scores.gather(2, targets)}
+        return {"scores": best, "tokens": tokens, "target_scores": scores.gather(2, targets)}
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
         """One row for each window that decides a mask; the others are not computed."""
@@ -113,6 +113,11 @@ class FillMask(Task):
         masks = np.flatnonzero(ids == self._mask_id).tolist()
         filled = [self._filled(ids.tolist(), mask, ranking, len(masks) == 1) for mask, ranking in zip(masks, best)]
         return {"predict": filled[0] if len(filled) == 1 else filled}
+
+    def gist(self, answer: Any) -> Any:
+        """The best token of each mask: of those that follow, many are nearly equal."""
+        rankings = answer if isinstance(answer[0], list) else [answer]
+        return [ranking[0]["token"] for ranking in rankings]
 
     @staticmethod
     def _ranking(outputs: RowOutputs, mask: int, targets: IntArray | None, top_k: int) -> Ranking:

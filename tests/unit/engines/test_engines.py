@@ -16,10 +16,11 @@ from bert_handler import Predictor
 from bert_handler.artifact import CHECKSUMS, Artifact, unpack
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.exported import Exported
+from bert_handler.exported import ENGINE_FILE, Exported
 from bert_handler.packaging import engine_choice, quantization
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
+from bert_handler.packaging.parity import greatest_difference
 from tests.zoo import ENCODERS
 
 pytest.importorskip("onnx")
@@ -329,3 +330,52 @@ def test_loading_draws_no_progress_bar(capfd, zoo):
     transformers.logging.enable_progress_bar()
     Predictor.load(model, device="cpu").close()
     assert capfd.readouterr().err == ""
+
+
+def test_which_of_two_equal_tokens_comes_first_is_no_difference():
+    scores, mask = np.full((1, 1, 2), 0.5, np.float32), np.ones((1, 3), np.int64)
+    left, right = ({"scores": scores, "tokens": np.array([[order]])} for order in ([7, 8], [8, 7]))
+    assert greatest_difference([left], [right], [mask]) == 0
+
+
+def test_vectors_of_no_direction_are_the_same_only_as_each_other():
+    zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
+    assert engine_choice.same(zeros, zeros)
+    assert not engine_choice.same(zeros, ones)
+
+
+def test_the_likeliest_token_of_each_mask_is_what_int8_is_judged_by(zoo, load):
+    task = load(zoo("bert", "fill_mask")).task
+    one, other = ([{"token": token} for token in tokens] for tokens in ([7, 8], [7, 9]))
+    assert task.gist(one) == task.gist(other) == [7]
+    assert task.gist([one, other]) == [7, 7]
+
+
+def test_a_calibration_instance_that_cannot_be_served_is_named(tmp_path, zoo):
+    options = {"engine": "onnx", "quantization": "int8", "calibration": [*TEXTS * 20, {"txt": "a"}]}
+    with pytest.raises(ConfigError, match=r"calibration instance of several fields .* unknown field 'txt'"):
+        build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"file": "/etc/passwd"}', b'{"padded": "none"}'], ids=["broken", "list", "path", "cost"]
+)
+def test_an_engine_file_of_another_hand_is_refused(tmp_path, content):
+    plain = Exported("onnx", "onnx/model.onnx", "fill_mask", "none", [], [], "", "")
+    changed = {**json.loads(plain.to_json()), **(json.loads(content) if content.startswith(b'{"') else {})}
+    (tmp_path / ENGINE_FILE).write_bytes(json.dumps(changed).encode() if content.startswith(b'{"') else content)
+    with pytest.raises(ConfigError, match="was not written by this version"):
+        Exported.read(tmp_path)
+
+
+def test_ranges_of_a_row_of_features_are_not_taken_for_tokens():
+    from onnx import TensorProto, helper
+
+    names = ("attention_mask", "x")
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", "l"]) for name in names]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feed = {"attention_mask": np.ones((2, 3), np.float32), "x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    low, high = quantization._ranges(model, [quantization.Matrix("y", "x", "w")], [feed])["x"]
+    assert (low.tolist(), high.tolist()) == ([0, 0, 0], [3, 4, 5])
