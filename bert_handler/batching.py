@@ -175,9 +175,9 @@ class Scheduler:
         with self.cores.lock:
             self.cores.leave(self)
 
-    def lend(self) -> AbstractContextManager[Lease]:
-        """Lend half of the cores, one at least, to work in steps that gives way to rows."""
-        return self.cores.lend(max(1, self.n_cores // 2))
+    def lend(self, deadline: float | None = None) -> AbstractContextManager[Lease]:
+        """Lend half of the cores, one at least, to work in steps that gives way to rows; see `Cores.lend`."""
+        return self.cores.lend(max(1, self.n_cores // 2), deadline)
 
     def _work(self) -> None:
         while True:

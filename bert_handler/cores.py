@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from bert_handler.deadlines import expired, remaining_s, sooner
+
 QUIET_S = 0.01
 """No row may have come for this long before cores are lent."""
 MAX_PAUSE_S = 0.5
@@ -107,22 +109,25 @@ class Cores:
         self.wake_next()
 
     @contextmanager
-    def lend(self, threads: int) -> Iterator[Lease]:
-        """Lend cores to work in steps that gives way to rows."""
-        lease = Lease(self, threads)
-        self._borrow(threads)
+    def lend(self, threads: int, deadline: float | None = None) -> Iterator[Lease]:
+        """Lend cores to work in steps that gives way to rows.
+
+        deadline: time.monotonic() from which none is waited for: the system shares those that there are.
+        """
+        lease = Lease(self, threads, deadline)
+        self._borrow(threads, deadline)
         try:
             yield lease
         finally:
             self._return(threads)
 
-    def _borrow(self, threads: int) -> None:
-        end = time.monotonic() + MAX_PAUSE_S
+    def _borrow(self, threads: int, deadline: float | None) -> None:
+        end = sooner(time.monotonic() + MAX_PAUSE_S, deadline)
         with self.lock:
-            while not (self.quiet and self._unused >= threads) and time.monotonic() < end:
+            while not (self.quiet and self._unused >= threads) and not expired(end):
                 self._freed.wait(QUIET_S)
             self._reserved += threads
-            self._freed.wait_for(lambda: self._unused >= threads)
+            self._freed.wait_for(lambda: self._unused >= threads, remaining_s(deadline))
             self._reserved -= threads
             self._used += threads
             self._lent += threads
@@ -139,12 +144,13 @@ class Lease:
 
     cores: Cores
     threads: int
+    deadline: float | None = None
 
     def give_way(self) -> None:
         """Let the rows that wait go first; called between two steps."""
         if not self.cores.quiet:
             self.cores._return(self.threads)
-            self.cores._borrow(self.threads)
+            self.cores._borrow(self.threads, self.deadline)
 
 
 PROCESS_CORES = Cores()

@@ -221,7 +221,7 @@ class Explainer:
         job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
         targets = decision.targets[:MAX_TARGETS]
         n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
-        with self._predictor.scheduler.lend() as lease:
+        with self._predictor.scheduler.lend(clock.deadline) as lease:
             shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
             explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
         cut = any(not item.complete for found in explained for item in found.attributions)

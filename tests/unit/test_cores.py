@@ -213,3 +213,17 @@ def test_who_finds_a_queue_full_is_told_to_wait_for_the_rows_of_all_models(serve
     with pytest.raises(QueueFullError) as caught:
         server.models[0].submit([row()])
     assert caught.value.retry_after_s == 16
+
+
+@pytest.mark.parametrize("server", [(2, 1)], indirect=True)
+def test_a_borrower_waits_no_longer_than_its_deadline(server):
+    forward = server.models[0].submit([row()])
+    while not server.calls:
+        time.sleep(0.001)
+    with server.models[1].lend(time.monotonic() + 0.05) as lease:
+        lease.give_way()
+        assert not forward.done()
+    server.gates[0].set()
+    forward.result(2)
+    server.gates[1].set()
+    server.models[1].submit([row()]).result(2)
