@@ -42,10 +42,11 @@ class Token:
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring tokens that have one label together."""
+    """Neighbouring tokens that have one label together.  index: the label's, for several may have one name."""
 
     tokens: Sequence[Token]
     label: str
+    index: int
     score: float
 
 
@@ -124,22 +125,20 @@ class TokenClassification(Task):
         return found or [[self._likeliest(tokens, own)]]
 
     def _likeliest(self, tokens: Sequence[Token], labels: Sequence[str]) -> Piece:
-        indices = [self.model.labels.index(label) for label in labels]
+        indices = [index for index, name in enumerate(self.model.labels.names) if name in labels]
         token = max(tokens, key=lambda token: float(token.scores[indices].max()))
-        label = indices[int(token.scores[indices].argmax())]
-        return Piece([token], self.model.labels[label], float(token.scores[label]))
+        return self._piece([token], token.scores, indices[int(token.scores[indices].argmax())])
 
     def _target(self, group: Sequence[Piece], sequence: Encoded) -> Target:
         n_tokens = sum(len(piece.tokens) for piece in group)
         deciding = deciding_windows(sequence)
         weights: dict[int, FloatArray] = {}
         for piece in group:
-            label = self.model.labels.index(piece.label)
             for token in piece.tokens:
                 row = int(deciding[token.index])
                 kept = sequence.windows[row]
                 own = weights.setdefault(row, np.zeros((len(kept), len(self.model.labels)), dtype=np.float32))
-                own[np.searchsorted(kept, token.index), label] = 1 / n_tokens
+                own[np.searchsorted(kept, token.index), piece.index] = 1 / n_tokens
         entity = self._entity(group)
         name, score = entity.pop("entity_group"), entity.pop("score")
         return Target(name, {"": [Probe(row, "logits", own) for row, own in weights.items()]}, score, entity)
@@ -176,8 +175,10 @@ class TokenClassification(Task):
         return scores, deciding >= 0
 
     def _alone(self, token: Token) -> Piece:
-        label = int(token.scores.argmax())
-        return Piece([token], self.model.labels[label], float(token.scores[label]))
+        return self._piece([token], token.scores, int(token.scores.argmax()))
+
+    def _piece(self, tokens: Sequence[Token], scores: FloatArray, label: int) -> Piece:
+        return Piece(tokens, self.model.labels[label], label, float(scores[label]))
 
     def _words(self, tokens: Iterable[Token], strategy: str) -> Iterator[Piece]:
         word: list[Token] = []
@@ -196,8 +197,7 @@ class TokenClassification(Task):
             scores = max((token.scores for token in tokens), key=lambda scores: float(scores.max()))
         else:
             scores = np.mean([token.scores for token in tokens], axis=0, dtype=np.float32)
-        label = int(scores.argmax())
-        return Piece(list(tokens), self.model.labels[label], float(scores[label]))
+        return self._piece(list(tokens), scores, int(scores.argmax()))
 
     def _token(self, piece: Piece) -> dict[str, Any]:
         token = piece.tokens[0]

@@ -214,3 +214,16 @@ def test_token_ids_are_refused(predictor):
 def test_an_unknown_strategy_is_refused(predictor):
     with pytest.raises(InvalidRequestError, match="aggregation_strategy"):
         predictor.predict(["a"], aggregation_strategy="best")
+
+
+def test_labels_of_one_name_are_explained_by_their_index(zoo, load):
+    names = {"0": "O", "1": "X", "2": "X"}
+    predictor = load(zoo("bert", "token_classification", id2label=names, label2id={"O": 0, "X": 2}), ignore_labels=[])
+    encoded = predictor.task.encode([predictor.task.parse("the cat", predictor.config.parameters)], offsets=True)[0]
+    length = len(encoded.rows[0].inputs["input_ids"])
+    rows = [{"logits": np.tile(np.array([0, 1, 2], np.float32), (length, 1))}]
+    target = predictor.task.decision(encoded, rows, ()).targets[0]
+    weights = target.parts[""][0].weights
+    assert target.name == "X"
+    assert weights[:, 2].sum() == pytest.approx(1)
+    assert not weights[:, :2].any()
