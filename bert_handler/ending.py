@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - what is registered later is called earlier
 import threading
 from typing import Protocol
 from weakref import WeakSet
@@ -26,8 +27,11 @@ def close_at_end(computing: Computing) -> None:
     _COMPUTING.add(computing)
 
 
-@atexit.register
 def _close_all() -> None:
     ENDING.set()
     for computing in list(_COMPUTING):
         computing.close(drain=False)
+
+
+# Before the standard library's thread pools end, as they do before `atexit`: forwards that run still need theirs.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)

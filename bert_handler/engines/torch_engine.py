@@ -1,4 +1,4 @@
-"""PyTorch: eager on a CPU or a GPU, the reference that the other engines are compared with."""
+"""PyTorch, eager or compiled, on a CPU or a GPU: the reference that the other engines are compared with."""
 
 from __future__ import annotations
 
@@ -223,9 +223,13 @@ class TorchEngine(Engine):
 
 
 def _is_of_device(error: RuntimeError) -> bool:
-    """Whether a GPU has failed: it answers nothing but the same error from then on, unless it only lacked memory."""
-    lacks_memory = getattr(error, "error_code", None) == OUT_OF_MEMORY or "out of memory" in str(error)
-    return "CUDA error" in str(error) and not lacks_memory
+    """Whether a GPU has failed: it answers nothing but the same error from then on, unless it only lacked memory.
+
+    cuBLAS names errors of its own so; where one of them is the device's, the next forward meets that.
+    """
+    text = str(error)
+    lacks_memory = getattr(error, "error_code", None) == OUT_OF_MEMORY or "out of memory" in text
+    return "CUDA error" in text and "CUBLAS_STATUS" not in text and not lacks_memory
 
 
 @cache
@@ -267,10 +271,12 @@ def _checked(device: str) -> torch.device:
         raise unknown from exc
     if target.type not in ("cpu", "cuda"):
         raise unknown
-    n_gpus = torch.cuda.device_count()
-    if target.type == "cuda" and (target.index or 0) >= n_gpus:
+    if target.type == "cpu":
+        return target
+    n_gpus, index = torch.cuda.device_count(), target.index or 0
+    if index >= n_gpus:
         raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")
-    return target
+    return torch.device("cuda", index)
 
 
 def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: torch.dtype | None = None) -> Any:

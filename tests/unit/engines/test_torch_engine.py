@@ -25,6 +25,9 @@ def test_what_a_model_keeps_in_float32_stays_so(zoo, load, architecture, head, d
     assert set(types.values()) == {torch.float32, getattr(torch, dtype)}
 
 
+CUBLAS_ALLOC_FAILED = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"
+
+
 @pytest.mark.parametrize(
     ("message", "code", "error", "forwards", "lost"),
     [
@@ -33,6 +36,7 @@ def test_what_a_model_keeps_in_float32_stays_so(zoo, load, architecture, head, d
         ("CUDA error: device-side assert triggered", None, DeviceLostError, [2], True),
         ("CUDA error: out of memory", None, InternalError, [2, 1, 1], False),
         ("CUDA out of memory. Tried to allocate 2 GiB", None, InternalError, [2, 1, 1], False),
+        (f"{CUBLAS_ALLOC_FAILED} when calling `cublasCreate(handle)`", None, InternalError, [2, 1, 1], False),
         ("shapes differ", None, InternalError, [2, 1, 1], False),
     ],
 )
