@@ -141,7 +141,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         if headers.get("describe") == "True":
             return Call(reply=Reply(self.describe_handle()))
         try:
-            if headers.get("content-type", "").startswith(FORM) and not {"body", "data"} & set(row):
+            if headers.get("content-type", "").lower().startswith(FORM) and not {"body", "data"} & set(row):
                 row = {}
             return serving.decode(_body(row), headers, streams=self.predictor.task.needs_generation)
         except InvalidRequestError as exc:

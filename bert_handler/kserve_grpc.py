@@ -43,6 +43,9 @@ def grpc_server(
     return server
 
 
+REPOSITORY = "models are loaded and unloaded over REST, where the server has --enable-repository"
+
+
 class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unused-ignore]
     """What each method answers."""
 
@@ -84,6 +87,12 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
                 context.set_trailing_metadata((("retry-after", reply.headers["Retry-After"]),))
             await _abort(context, reply.status, str(jsonio.loads(reply.body)["error"]))
         return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, REPOSITORY)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, REPOSITORY)
 
     async def _model(self, name: str, version: str, context: Any) -> ServedModel:
         try:

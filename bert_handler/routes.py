@@ -18,6 +18,7 @@ import bert_handler
 from bert_handler import jsonio, openapi
 from bert_handler.asgi import Answering, Asked, Endpoint, Watch
 from bert_handler.errors import ModelNotFoundError, NotReadyError
+from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
 from bert_handler.schema import Reply
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
@@ -152,13 +153,17 @@ class Routes:
     def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Endpoint:
         async def infer(asked: Asked) -> Reply | StreamingResponse:
             model, headers = await self._model(asked), asked.headers
+            headers.pop(EXPLAIN_HEADER, None)
             if explain:
                 headers[EXPLAIN_HEADER] = "True"
             with Watch(asked) as watch:
                 body = await asked.body(self._max_body_bytes)
                 if explain or not wants_stream(headers, streams=model.streams):
                     watch.received()
+                    # While the body came, another may have taken its place.
+                    model = await self._model(asked)
                     return await model.reply(body, headers, protocol)
+            model = await self._model(asked)
             opened = await model.stream(body, headers, protocol)
             return opened if isinstance(opened, Reply) else StreamingResponse(opened, 200, _STREAM)
 
@@ -172,11 +177,11 @@ async def find(models: Mapping[str, ServedModel], name: str, version: str | None
     """The model of that name, and version where one is asked for; ModelNotFoundError without it."""
     model = models.get(name)
     if model is None:
-        raise ModelNotFoundError(f"model {name!r} is not served here; served: {', '.join(models) or 'none'}")
+        raise ModelNotFoundError(f"model {quoted(name)} is not served here; served: {', '.join(models) or 'none'}")
     if version:
         versions = (await model.metadata())["versions"]
         if version not in versions:
-            raise ModelNotFoundError(f"model {name!r} has version {', '.join(versions)}, not {version!r}")
+            raise ModelNotFoundError(f"model {name!r} has version {', '.join(versions)}, not {quoted(version)}")
     return model
 
 

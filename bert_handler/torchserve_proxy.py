@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 FORWARDED = (
     "accept",
+    "content-encoding",
     "content-type",
     "inference-header-content-length",
     PROTOCOL_HEADER,
@@ -33,7 +34,7 @@ FORWARDED = (
     "traceparent",
     "tracestate",
 )
-FORM = "application/x-www-form-urlencoded"
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
@@ -61,7 +62,7 @@ class TorchServe:
     ) -> httpx.Response:
         """Forward one body as it is; with `stream`, the response is returned before its body."""
         own = {name: headers[name] for name in FORWARDED if name in headers}
-        if own.get("content-type", FORM).startswith(FORM):
+        if own.get("content-type", FORMS[0]).lower().startswith(FORMS):
             # curl's default, for any body: TorchServe would take it apart as a form.
             own["content-type"] = "application/octet-stream"
         own.update(self._token("inference"))
@@ -173,12 +174,11 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             headers = {**headers, PROTOCOL_HEADER: protocol.name}
         try:
             response = await self.server.infer(self.name, body, headers, stream=True)
+            if response.headers.get("content-type") == EVENT_STREAM:
+                return response
+            await response.aread()
         except (httpx.HTTPError, RequestError) as exc:
             return error_reply(exc if isinstance(exc, RequestError) else _unreachable(exc))
-        if response.headers.get("content-type") == EVENT_STREAM:
-            return response
-        await response.aread()
-        await response.aclose()
         return await self._passed(response)
 
     async def _passed(self, response: httpx.Response) -> Reply:

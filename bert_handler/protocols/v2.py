@@ -209,7 +209,8 @@ def _inputs(inputs: Any, binary: bytes | None) -> tuple[list[Tensor], dict[str, 
         raise InvalidRequestError("inputs is missing; send at least one tensor")
     if not isinstance(inputs, list) or not inputs:
         raise InvalidRequestError("inputs must be a list of at least one tensor")
-    tensors, parameters, start = [], {}, 0
+    tensors, start = [], 0
+    parameters: dict[str, Any] = {}
     for index, document in enumerate(inputs):
         field = f"inputs[{index}]"
         if not isinstance(document, dict):
@@ -222,7 +223,9 @@ def _inputs(inputs: Any, binary: bytes | None) -> tuple[list[Tensor], dict[str, 
             raw = _block(binary, start, size, field)
             start += len(raw)
         tensors.append(_tensor(document, raw, field))
-        parameters.update(own)
+        for key, value in own.items():
+            if parameters.setdefault(key, value) != value:
+                raise InvalidRequestError(f"{field}.parameters.{key} has another value than in a tensor before it")
     if binary is not None and start != len(binary):
         raise InvalidRequestError(f"{len(binary) - start} bytes follow the binary tensors that inputs declares")
     return tensors, parameters

@@ -55,6 +55,12 @@ V2_DOCUMENTS = [
         "unknown key 'input'; did you mean 'inputs'?",
     ),
     ('{"instances":["a"]}', 400, "unknown key 'instances'; known: id, inputs, outputs, parameters"),
+    (
+        '{"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["a"],"parameters":{"top_k":1}},'
+        '{"name":"text_pair","shape":[1],"datatype":"BYTES","data":["a"],"parameters":{"top_k":2}}]}',
+        400,
+        "inputs[1].parameters.top_k has another value than in a tensor before it",
+    ),
     ('{"text":"a"}', 400, "unknown key 'text'; known: id, inputs, outputs, parameters"),
     (
         '{"Inputs":[{"name":"t","shape":[1],"datatype":"BYTES","data":["a"]}]}',

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 
 from bert_handler.client import Retry
 from bert_handler.client_grpc import GrpcClient, request_fields
 from bert_handler.errors import InvalidRequestError, NotReadyError, QueueFullError, RequestTooLargeError
 from bert_handler.guard import Guard
-from bert_handler.kserve_grpc import Servicer, grpc_server
+from bert_handler.kserve_grpc import Servicer, grpc_server, pb, pb_grpc
 from bert_handler.kserve_model import LocalModel
 from bert_handler.protocols import error_reply
 
@@ -98,3 +99,13 @@ async def test_nested_tokens_are_as_many_instances_as_lists(client):
     tensor = {"name": "input_ids", "shape": -1, "datatype": "INT64", "data": [[2, 5, 3], [2, 6, 3]]}
     answer = await asyncio.to_thread(client.send, "bert", {"inputs": [tensor]})
     assert len(answer["predict"]) == 2
+
+
+@pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
+async def test_models_are_not_loaded_over_grpc(client, method, caplog):
+    request = getattr(pb, f"{method}Request")(model_name="bert")
+    with pytest.raises(grpc.RpcError) as refused:
+        await asyncio.to_thread(getattr(pb_grpc.GRPCInferenceServiceStub(client._channel), method), request)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "over REST" in refused.value.details()
+    assert not caplog.records

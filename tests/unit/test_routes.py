@@ -16,6 +16,7 @@ from bert_handler.asgi import Answering, Application, Asked, ClientGoneError, Wa
 from bert_handler.errors import RequestTooLargeError, SlowBodyError
 from bert_handler.metrics import REQUEST_LOGGER
 from bert_handler.routes import Routes
+from bert_handler.schema import Reply
 
 
 def asked(*messages, then=60, **headers):
@@ -129,3 +130,34 @@ def test_who_takes_json_gets_it_from_a_model_without_events(zoo, load, accept, s
     client = TestClient(Application(Routes(lambda: models).routes()))
     response = client.post("/v1/models/bert:predict", content=b'{"instances": ["a"]}', headers={"accept": accept})
     assert (response.status_code, set(response.json())) == (status, content)
+
+
+class Named:
+    """A model that answers with its name and the headers that it was given."""
+
+    streams = False
+
+    def __init__(self, name):
+        self.name = name
+
+    async def reply(self, body, headers, protocol):
+        return Reply(self.name.encode(), headers={"explain": headers.get("explain", "no")})
+
+
+def test_who_replaces_a_model_while_a_body_comes_answers_it():
+    models = {"bert": Named("old")}
+
+    def body():
+        yield b"a"
+        models["bert"] = Named("new")
+        yield b"b"
+
+    client = TestClient(Application(Routes(lambda: models).routes()))
+    assert client.post("/v1/models/bert:predict", content=body()).text == "new"
+
+
+def test_the_route_alone_says_what_is_explained():
+    client = TestClient(Application(Routes(lambda: {"bert": Named("bert")}).routes()))
+    sent = {"explain": "True"}
+    assert client.post("/v1/models/bert:predict", content=b"a", headers=sent).headers["explain"] == "no"
+    assert client.post("/v1/models/bert:explain", content=b"a").headers["explain"] == "True"

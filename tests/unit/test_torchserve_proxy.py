@@ -53,6 +53,14 @@ async def test_header_values_pass_as_the_bytes_that_came(front, behind):
     assert behind.headers[0][b"content-type"] == "text/plain; charset=é".encode("latin-1")
 
 
+async def test_what_torchserve_would_read_as_a_form_is_sent_as_bytes(front, behind):
+    for content_type in (None, "Application/X-WWW-Form-Urlencoded", "multipart/form-data; boundary=x"):
+        sent = {"content-encoding": "br", **({"content-type": content_type} if content_type else {})}
+        await front.reply(b"a text", sent, None)
+        assert behind.headers[-1][b"content-type"] == b"application/octet-stream"
+        assert behind.headers[-1][b"content-encoding"] == b"br", "its handler refuses it"
+
+
 async def test_the_model_is_not_described_for_every_request(front, behind):
     for _ in range(3):
         assert (await front.metadata())["versions"] == ["1.0"]
@@ -154,3 +162,14 @@ async def test_a_refused_stream_is_counted(answering, status, given):
     model = answering(status, json=given)
     assert (await model.stream(b"a", {"accept": "text/event-stream"}, None)).status == status
     assert model.metrics.requests == {str(status): 1}
+
+
+async def test_a_refusal_that_breaks_off_is_counted(answering):
+    class Broken(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            yield b"{"
+            raise httpx.RemoteProtocolError("cut")
+
+    model = answering(503, stream=Broken())
+    assert (await model.stream(b"a", {"accept": "text/event-stream"}, None)).status == 503
+    assert model.metrics.requests == {"503": 1}
