@@ -26,6 +26,7 @@ class Parameter:
     kind: bool, int, float, str or list (of strings).  None as the default makes it optional.
     minimum, maximum: inclusive bounds of numbers, and of the length of lists.
     request: whether a request may set it, or the configuration alone.
+    commas: a string in the place of a list has its entries between commas, or is the list's JSON.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     request: bool = True
+    commas: bool = False
 
     def parse(self, value: Any, *, text: bool = False) -> Any:
         """Return `value` as this parameter's kind.
@@ -45,7 +47,7 @@ class Parameter:
         """
         if value is None and self.default is None:
             return None
-        if text and isinstance(value, str) and self.kind is not str:
+        if (text or self.commas) and isinstance(value, str) and self.kind is not str:
             value = _from_text(value, self.kind)
         parsed = _KINDS[self.kind](value)
         if parsed is None and isinstance(value, list) and self.kind is list:

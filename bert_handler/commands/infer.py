@@ -100,8 +100,11 @@ def _body(
     request_id: Optional[str],
 ) -> Any:
     from bert_handler.client import document
+    from bert_handler.parameters import check_unicode
 
     if text and file is None:
+        for name, value in (("--text", "".join(text)), ("--parameter", "".join(parameter or ()))):
+            check_unicode(name, value, ConfigError)
         texts = text[0] if len(text) == 1 else text
         return document(texts, outputs=output or (), parameters=task_parameters(parameter), id=request_id)
     if text or file is None:

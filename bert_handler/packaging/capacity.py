@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ def plan_capacity(
     cost: of one forward of the model against the demo's of the figures (BERT-base: 6).
     Raises ConfigError when no load keeps it, with the latency that can be kept.
     """
+    if not all(map(isfinite, (requests_per_s, p95_ms, tokens, cost))):
+        raise ConfigError("rps, p95, tokens and cost must be finite numbers")
     stretch = cost * tokens / float(figures["tokens"])
     loads = sorted(figures["loads"], key=lambda load: float(load["requests_per_s"]))
     kept = [load for load in loads if load["p95_ms"] * stretch <= p95_ms]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from bert_handler import jsonio
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.settings import parse_properties
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.properties"
 
@@ -47,10 +50,12 @@ def _registered(config: Path, root: Path) -> dict[str | None, Path]:
     store = _store(properties.get("model_store"), root)
     models: dict[str | None, Path] = {}
     for name, versions in entries.items():
-        default = [entry for entry in versions.values() if entry.get("defaultVersion")] or list(versions.values())
-        path = store / str(default[0].get("marName", f"{name}.mar"))
+        served = next((key for key, entry in versions.items() if entry.get("defaultVersion")), next(iter(versions)))
+        path = store / str(versions[served].get("marName", f"{name}.mar"))
         if not path.exists():
             raise ConfigError(f"{config}: the archive of {name!r} is missing: {path}")
+        if len(versions) > 1:
+            logger.warning("of %s only version %s is served, not %s", name, served, ", ".join({*versions} - {served}))
         models[name] = path
     if not models:
         raise ConfigError(f"{config}: model_snapshot does not name any models")

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_handler import jsonio
 from bert_handler.decisions import Decision, Target, mean_probes, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, unknown
@@ -43,7 +42,9 @@ class ZeroShotClassification(Task):
     segments = ("text", "hypothesis")
     sample = MappingProxyType({"text": "A quick brown fox.", "candidate_labels": ["animals", "music"]})
     parameters = (
-        Parameter("candidate_labels", list, None, "labels to choose from; a list, or a,b,c", 1, MAX_LABELS),
+        Parameter(
+            "candidate_labels", list, None, "labels to choose from; a list, or a,b,c", 1, MAX_LABELS, commas=True
+        ),
         Parameter("hypothesis_template", str, "This example is {}.", "{} stands for the label"),
         Parameter("multi_label", bool, False, "score each label on its own"),
         TRUNCATION,
@@ -70,9 +71,6 @@ class ZeroShotClassification(Task):
         )
 
     def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
-        labels = given.get("candidate_labels")
-        if isinstance(labels, str):
-            given = {**given, "candidate_labels": split_labels(labels)}
         merged = super().parse_parameters(given, base)
         if given:
             self._check(merged)
@@ -172,13 +170,3 @@ def inference_ids(labels: Sequence[str]) -> tuple[int, int]:
             f"({', '.join(labels)}) begins with 'entail': name them in index_to_name.json"
         )
     return found, len(labels) - 1 if found == 0 else 0
-
-
-def split_labels(text: str) -> Any:
-    """Labels from one string: a JSON list, as a tensor may carry it, or names between commas."""
-    if text.lstrip().startswith("["):
-        try:
-            return jsonio.loads(text)
-        except ValueError:
-            pass
-    return [label.strip() for label in text.split(",") if label.strip()]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import transformers
 
-from bert_handler import jsonio
+from bert_handler import Predictor, jsonio
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError, UnservableError
 from bert_handler.protocols.v2 import V2
 from bert_handler.schema import Failure, Request, Tokens
@@ -89,6 +89,12 @@ def test_entailment_may_be_the_first_label(zoo, load):
 def test_labels_come_as_a_list_or_between_commas(predictor, labels):
     prediction = predictor.predict([{"text": TEXTS[0], "candidate_labels": labels}])[0]
     assert sorted(prediction["labels"]) == ["film", "politics", "sport"]
+
+
+def test_labels_between_commas_may_be_given_at_load(directory):
+    parameters, mode = {"candidate_labels": "film, sport"}, {"handler": {"mode": "zero_shot_classification"}}
+    with Predictor.load(directory, parameters=parameters, model_yaml=mode, environ={}) as predictor:
+        assert sorted(predictor.predict(["Paris"])[0]["labels"]) == ["film", "sport"]
 
 
 def test_labels_may_be_configured(directory, load):
