@@ -39,9 +39,13 @@ def settings_table() -> str:
 
 def parameters_table() -> str:
     """The request parameters of every task."""
-    rows = ["| `mode` | request parameters (defaults in the settings, under the same names) |", "| --- | --- |"]
+    rows = [
+        "| `mode` | request parameters, with their defaults; the settings may set others under the same names |",
+        "| --- | --- |",
+    ]
     for name, task in TASKS.items():
-        parameters = ", ".join(f"`{item.name}`" for item in task.parameters if item.request)
+        own = [item for item in task.parameters if item.request]
+        parameters = ", ".join(f"`{item.name}` ({_default(item.default) or 'none'})" for item in own)
         rows.append(f"| `{name}` | {parameters} |")
     return "\n".join(rows)
 

@@ -88,7 +88,7 @@ def _idle(server: RunningServer) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--max-requests", type=int, default=500_000)
     parser.add_argument("--summary", type=Path, help="write the figures to this file, as JSON")
