@@ -219,9 +219,8 @@ def open_stream(predictor: Predictor, request: Request, wake: Callable[[], None]
 
 
 def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
-    """The stream as server-sent events: `{"text": ...}` for each piece, then the outputs as a whole.
-
-    The last one also says where the text was cut.
+    """The stream as server-sent events: `{"text": ...}` for each piece, then the outputs as a whole,
+    with `truncated` and `input_tokens` where the text was cut.
 
     An error after the first piece is an event named `error`: its status can no longer be sent.
     """
