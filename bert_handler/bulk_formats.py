@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from bert_handler import jsonio
 from bert_handler.bulk_parquet import Parquet, Record, check_unique, fields_of, text_fields
 from bert_handler.bulk_values import cell, document
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, require_file
 from bert_handler.schema import OutputSpec
 
 Columns = Mapping[str, Any]
@@ -195,8 +195,7 @@ WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parqu
 
 def forms_of(source: Path, target: Path) -> tuple[Any, Any]:
     """The reader of an input and the writer of an output; ConfigError where there is no input, or no such form."""
-    if not source.is_file():
-        raise ConfigError(f"{source} is not a file" if source.exists() else f"{source} does not exist")
+    require_file(source)
     return form_of(READERS, source), form_of(WRITERS, target)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class BertHandlerError(Exception):
     """Root of the package's errors; also what a defect looks like to a client."""
@@ -127,3 +132,9 @@ class InternalError(RequestError):
 
     def __init__(self, message: str = "internal error; the server's log has the details") -> None:
         super().__init__(message)
+
+
+def require_file(path: Path) -> None:
+    """Raise ConfigError where a path that somebody gave is no file."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is not a file" if path.exists() else f"{path} does not exist")

@@ -26,7 +26,7 @@ from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity, Reply, Request
-from bert_handler.serving import Answer, Call
+from bert_handler.serving import FORM, Answer, Call
 
 # Torch, which it imports, reads them once.
 bound_caches()
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 5.0
 """A metric costs TorchServe a line of the worker's log; figures reach it with the next request after this."""
-FORM = "application/x-www-form-urlencoded"
 _ENVELOPES = ("body", "json", "kserve", "kservev2")
 
 

@@ -43,9 +43,6 @@ def grpc_server(
     return server
 
 
-REPOSITORY = "models are loaded and unloaded over REST, where the server has --enable-repository"
-
-
 class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unused-ignore]
     """What each method answers."""
 
@@ -89,10 +86,10 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, REPOSITORY)
+        message = "models are loaded and unloaded over REST, where the server has --enable-repository"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
-    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, REPOSITORY)
+    RepositoryModelUnload = RepositoryModelLoad
 
     async def _model(self, name: str, version: str, context: Any) -> ServedModel:
         try:

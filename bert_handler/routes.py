@@ -152,18 +152,18 @@ class Routes:
 
     def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Endpoint:
         async def infer(asked: Asked) -> Reply | StreamingResponse:
-            model, headers = await self._model(asked), asked.headers
+            await self._model(asked)
+            headers = asked.headers
             headers.pop(EXPLAIN_HEADER, None)
             if explain:
                 headers[EXPLAIN_HEADER] = "True"
             with Watch(asked) as watch:
                 body = await asked.body(self._max_body_bytes)
+                # While it came, another model may have taken the name.
+                model = await self._model(asked)
                 if explain or not wants_stream(headers, streams=model.streams):
                     watch.received()
-                    # While the body came, another may have taken its place.
-                    model = await self._model(asked)
                     return await model.reply(body, headers, protocol)
-            model = await self._model(asked)
             opened = await model.stream(body, headers, protocol)
             return opened if isinstance(opened, Reply) else StreamingResponse(opened, 200, _STREAM)
 

@@ -28,6 +28,7 @@ LATE = "the deadline passed before the answer was computed"
 YOUNG_OBJECTS = 10_000
 """That are made before a garbage collection; Python's default is 700."""
 EVENT_STREAM = "text/event-stream"
+FORM = "application/x-www-form-urlencoded"
 JSON_RANGES = ("application/json", "application/*", "*/*")
 """What an Accept header may call JSON, the most specific first."""
 EXPLAIN_HEADER = "explain"

@@ -19,7 +19,7 @@ from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
-from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER
+from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ FORWARDED = (
     "traceparent",
     "tracestate",
 )
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORMS = (FORM, "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
@@ -62,7 +62,7 @@ class TorchServe:
     ) -> httpx.Response:
         """Forward one body as it is; with `stream`, the response is returned before its body."""
         own = {name: headers[name] for name in FORWARDED if name in headers}
-        if own.get("content-type", FORMS[0]).lower().startswith(FORMS):
+        if own.get("content-type", FORM).lower().startswith(FORMS):
             # curl's default, for any body: TorchServe would take it apart as a form.
             own["content-type"] = "application/octet-stream"
         own.update(self._token("inference"))

@@ -58,11 +58,10 @@ def archive(
 
 
 def _instances(path: Path) -> List[Any]:
-    from bert_handler.errors import ConfigError, RequestError
+    from bert_handler.errors import ConfigError, RequestError, require_file
     from bert_handler.protocols.base import element
 
-    if not path.is_file():
-        raise ConfigError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
+    require_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as exc:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import SETUP_CONFIG, read_settings
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, require_file
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
 from bert_handler.loading import load_task
@@ -34,8 +34,7 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     _copy_model_files(model_dir, stage, checkpoints)
     for source, file_name in ((setup_config, SETUP_CONFIG), (index_to_name, INDEX_TO_NAME)):
         if source is not None:
-            if not source.is_file():
-                raise ConfigError(f"{source} is not a file" if source.exists() else f"{source} does not exist")
+            require_file(source)
             shutil.copyfile(source, stage / file_name)
     artifact = Artifact.of_directory(stage)
     settings = read_settings(stage, None, {})
