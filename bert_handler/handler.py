@@ -18,7 +18,7 @@ from ts.handler_utils.utils import send_intermediate_predict_response
 from ts.metrics.metric_type_enum import MetricTypes
 
 from bert_handler import jsonio, serving
-from bert_handler.artifact import Artifact, verify
+from bert_handler.artifact import Artifact
 from bert_handler.deferred import deferred
 from bert_handler.errors import InvalidRequestError, RequestError
 from bert_handler.memory import bound_caches
@@ -27,6 +27,7 @@ from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
 from bert_handler.schema import Identity, Reply, Request
 from bert_handler.serving import FORM, Answer, Call
+from bert_handler.unpacking import verify
 
 # Torch, which it imports, reads them once.
 bound_caches()

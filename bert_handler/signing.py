@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bert_handler.artifact import CHECKSUMS, SIGNATURE
 from bert_handler.errors import ArchiveError, ConfigError, MissingExtraError
+from bert_handler.unpacking import CHECKSUMS, SIGNATURE
 
 _REMEDY = "make one with: bert-handler keygen PREFIX"
 
@@ -66,7 +66,7 @@ def read_public_key(path: Path) -> Any:
 def check_signature(directory: Path, public_key: Any) -> None:
     """Refuse an unpacked archive that the owner of `public_key` has not signed, with ArchiveError.
 
-    The checksums are then trusted; that the files fit them is for `artifact.verify` to say.
+    The checksums are then trusted; that the files fit them is for `unpacking.verify` to say.
     """
     from cryptography.exceptions import InvalidSignature
 

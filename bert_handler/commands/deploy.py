@@ -50,11 +50,11 @@ def deploy(
     """
     from rich.console import Console
 
-    from bert_handler.artifact import sha256
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
     from bert_handler.packaging.sizing import ModelFacts, default_memory
+    from bert_handler.unpacking import sha256
 
     _check(name, folder, host, device)
     facts = ModelFacts.of_archive(archive)

@@ -99,7 +99,7 @@ def _body(
     parameter: Optional[List[str]],
     request_id: Optional[str],
 ) -> Any:
-    from bert_handler.client import document
+    from bert_handler.client_base import document
     from bert_handler.parameters import check_unicode
 
     if text and file is None:
@@ -128,7 +128,7 @@ def _client(grpc: bool) -> Any:
 
 
 def _retry(attempts: int) -> Any:
-    from bert_handler.client import Retry
+    from bert_handler.client_base import Retry
 
     return Retry(attempts=attempts)
 

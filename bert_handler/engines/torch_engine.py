@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Callable
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cpu import cpu_budget
-from bert_handler.deferred import deferred
 from bert_handler.engines.base import Batch, Engine, bucket, check_vocabulary
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
-from bert_handler.state_dicts import must_be_safetensors
 from bert_handler.tasks.base import Task
 from bert_handler.torch_decoding import generate
-
-# transformers before 4.46 has no such module, and imports scipy nowhere on the way of these models.
-with suppress(ImportError), deferred("scipy.optimize"):
-    import transformers.loss.loss_utils
+from bert_handler.torch_loading import TRANSFORMERS, find_device, load_model
 
 logger = logging.getLogger(__name__)
-
-TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
-TRANSFORMERS = tuple(map(int, transformers.__version__.split(".")[:2]))
-DTYPE = "dtype" if TRANSFORMERS >= (4, 56) else "torch_dtype"
-"""What `from_pretrained` calls the weights' type."""
 
 ROUNDING = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.2}
 """Of outputs, by the weights' type; what reads padding changes by more."""
@@ -56,7 +44,7 @@ class Graph(torch.nn.Module):
         super().__init__()
         self.model = model
         self.task = task
-        self.model_inputs = accepted_inputs(model)
+        self.model_inputs = frozenset(inspect.signature(model.forward).parameters)
 
     def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         return self._answer(inputs, self.model_inputs)
@@ -130,7 +118,7 @@ class TorchEngine(Engine):
 
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
-        target = _checked(device)
+        target = find_device(device)
         model = load_model(artifact, task, config, getattr(torch, config.dtype))
         if target.type != "cpu":
             check_vocabulary(len(model.get_input_embeddings().weight), task)
@@ -260,59 +248,3 @@ def _expect_many_shapes() -> None:
         # Not every version of torch has both.
         if hasattr(settings, name):
             setattr(settings, name, value)
-
-
-def _checked(device: str) -> torch.device:
-    """The device of that name; ConfigError where there is none."""
-    unknown = ConfigError(f"device={device!r} is unknown; choose cpu, cuda or cuda:N")
-    try:
-        target = torch.device(device)
-    except RuntimeError as exc:
-        raise unknown from exc
-    if target.type not in ("cpu", "cuda"):
-        raise unknown
-    if target.type == "cpu":
-        return target
-    n_gpus, index = torch.cuda.device_count(), target.index or 0
-    if index >= n_gpus:
-        raise ConfigError(f"device={device!r}, but torch sees {n_gpus} GPU(s) here; choose cpu, or check the driver")
-    return torch.device("cuda", index)
-
-
-def load_model(artifact: Artifact, task: Task, config: HandlerConfig, dtype: torch.dtype | None = None) -> Any:
-    """Load the transformers model with the task's head, from local safetensors or a state dict.
-
-    dtype: of the weights; by default transformers' own choice.  Not left to `Module.to`, which would also take
-    what a model keeps in float32: the frequencies of rotary positions, a layer of T5's.
-    Raises ConfigError when files are missing, or weights of the head are: they would be random; and where an old
-    torch would have to read a state dict.
-    """
-    only_safetensors = must_be_safetensors(artifact.directory, TORCH)
-    loader = getattr(transformers, task.model_class)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        model, info = loader.from_pretrained(
-            str(artifact.directory),
-            local_files_only=True,
-            trust_remote_code=config.trust_remote_code,
-            output_loading_info=True,
-            **({} if dtype is None else {DTYPE: dtype}),
-            **({"use_safetensors": True} if only_safetensors else {}),
-        )
-    except pickle.UnpicklingError as exc:
-        raise ConfigError("the model's weights are pickled code, which is never run; save them as safetensors") from exc
-    except (OSError, ValueError, RuntimeError) as exc:
-        raise ConfigError(f"the model cannot be loaded for {task.name}: {exc}") from exc
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith(task.optional_weights))
-    if missing:
-        raise ConfigError(
-            f"the weights lack {len(missing)} tensors that {task.name} needs, {missing[0]} among them; "
-            "is mode right for this model?"
-        )
-    return model
-
-
-def accepted_inputs(model: torch.nn.Module) -> frozenset[str]:
-    """Names of the inputs that the model's forward takes."""
-    return frozenset(inspect.signature(model.forward).parameters)

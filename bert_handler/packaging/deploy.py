@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable
 
-from bert_handler.artifact import sha256
 from bert_handler.errors import DeploymentError
 from bert_handler.packaging.kubectl import Kubectl
 from bert_handler.packaging.ledger import FOLDER, Entry, Ledger, ledger_path
 from bert_handler.packaging.objects import REVISION, object_names, read_objects
+from bert_handler.unpacking import sha256
 
 POLL_S = 2.0
 PREDICTOR_PODS = "serving.kserve.io/inferenceservice={name},component=predictor"

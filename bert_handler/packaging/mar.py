@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import bert_handler
 from bert_handler import jsonio
-from bert_handler.artifact import CHECKSUMS, MANIFEST, Artifact, sha256
+from bert_handler.artifact import MANIFEST, Artifact
 from bert_handler.config import MODEL_CONFIG, QUANTIZATIONS, SETUP_CONFIG, read_settings
 from bert_handler.engines import ENGINES, engine_class
 from bert_handler.errors import ArchiveError, ConfigError
@@ -31,6 +31,7 @@ from bert_handler.packaging.staging import stage_model
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import read_private_key, sign
+from bert_handler.unpacking import CHECKSUMS, sha256
 
 if TYPE_CHECKING:
     from bert_handler.packaging.engine_choice import Measured

@@ -6,20 +6,24 @@ import re
 from collections.abc import Collection
 
 from bert_handler.errors import ConfigError
+from bert_handler.parameters import quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 MAX_LABEL, MAX_SUBDOMAIN = 63, 253
+MAX_NAME = 200
+"""A file's name has 255 bytes at most, and some are made of a name and a suffix."""
 SUFFIX = "-predictor"
 """KServe names objects by the InferenceService and this, or `-explainer`."""
 
 
 def check_name(what: str, value: str) -> None:
     """Of an archive, its version, a route, or a folder."""
-    if not _NAME.fullmatch(value):
-        raise ConfigError(f"{what} {value!r} must be letters, digits, dots, dashes and underscores")
+    if not _NAME.fullmatch(value) or len(value) > MAX_NAME:
+        words = f"letters, digits, dots, dashes and underscores, {MAX_NAME} at most"
+        raise ConfigError(f"{what} {quoted(value)} must be {words}")
 
 
 def check_label(what: str, value: str, most: int = MAX_LABEL) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bert_handler.artifact import sha256
 from bert_handler.errors import ConfigError
 from bert_handler.packaging import sizing
 from bert_handler.packaging.names import check_name
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+from bert_handler.unpacking import sha256
 
 
 def pod_settings(

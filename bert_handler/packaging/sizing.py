@@ -13,8 +13,9 @@ from math import ceil, inf
 from pathlib import Path
 
 from bert_handler import jsonio
-from bert_handler.artifact import MANIFEST, refuse_tar
+from bert_handler.artifact import MANIFEST
 from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.unpacking import refuse_tar
 
 MIB = 2**20
 FRONTEND_BYTES = 384 * MIB

@@ -10,9 +10,10 @@ from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import unknown
 from bert_handler.protocols.base import Body, Protocol, error_reply, parse_json
+from bert_handler.protocols.columns import COLUMNS
 from bert_handler.protocols.raw import Raw
 from bert_handler.protocols.v1 import V1
-from bert_handler.protocols.v2 import COLUMNS, HEADER_LENGTH, KEYS, V2
+from bert_handler.protocols.v2 import HEADER_LENGTH, KEYS, V2
 
 RAW, V1_REST, V2_REST = Raw(), V1(), V2()
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (RAW, V1_REST, V2_REST)}

@@ -5,27 +5,24 @@ https://github.com/kserve/open-inference-protocol, with Triton's binary tensor d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from bert_handler import jsonio
-from bert_handler.errors import InvalidRequestError, RequestError
+from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import check_unicode, describe, quoted, unknown
 from bert_handler.protocols.base import (
     Body,
     Protocol,
-    element,
     error_document,
     failed,
     object_of,
     parse_json,
     truncation_notes,
 )
+from bert_handler.protocols.columns import instances_of
 from bert_handler.protocols.outputs import OutputTensor, output_tensors
 from bert_handler.protocols.tensors import (
-    INTEGERS,
     Tensor,
     check_datatype,
     check_shape,
@@ -34,20 +31,12 @@ from bert_handler.protocols.tensors import (
     from_json,
     to_bytes,
 )
-from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Reply, Request, Response, Tokens
+from bert_handler.schema import Failure, Identity, OutputSpec, Reply, Request, Response
 
 HEADER_LENGTH = "inference-header-content-length"
-TOKEN_INPUTS = {
-    "input_ids": "input_ids",
-    "attention_mask": "attention_mask",
-    "attention_masks": "attention_mask",
-    "token_type_ids": "token_type_ids",
-}
 KEYS = ("id", "inputs", "outputs", "parameters")
 MAX_OUTPUTS = 64
 """Of one request: more than any task has."""
-COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
-"""Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
 
 
 class V2(Protocol):
@@ -107,87 +96,6 @@ def response_parameters(response: Response) -> dict[str, Any]:
     if errors:
         notes["errors"] = jsonio.dumps(errors).decode()
     return notes
-
-
-def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
-    """Turn input tensors into instances, and say whether they are one scalar instance.
-
-    BYTES tensors named like fields are columns; others are lists of instances, one after the other.
-    """
-    text = [tensor for tensor in tensors if tensor.datatype == "BYTES"]
-    if text and len(text) < len(tensors):
-        raise InvalidRequestError("inputs mixes BYTES with numbers; send texts or token tensors, not both")
-    if not text:
-        return _tokenized(tensors)
-    columns = [tensor for tensor in text if tensor.name in COLUMNS]
-    if len(text) > 1 and len(columns) == len(text):
-        return _from_columns(columns)
-    if len(text) > 1 and columns:
-        other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
-        raise InvalidRequestError(
-            f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; "
-            f"known fields: {', '.join(COLUMNS)}"
-        )
-    instances = [_element(item) for tensor in text for item in tensor.data]
-    return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
-
-
-def _from_columns(columns: Sequence[Tensor]) -> tuple[list[Instance], bool]:
-    names = [tensor.name for tensor in columns]
-    if len(set(names)) < len(names):
-        raise InvalidRequestError(f"inputs names a field twice: {', '.join(names)}")
-    counts = {len(tensor.data) for tensor in columns}
-    if len(counts) > 1:
-        sizes = ", ".join(f"{tensor.name} {len(tensor.data)}" for tensor in columns)
-        raise InvalidRequestError(f"inputs: the fields must have as many elements as each other ({sizes})")
-    instances: list[Instance] = []
-    for row in zip(*(tensor.data for tensor in columns)):
-        try:
-            instances.append({name: _text(item) for name, item in zip(names, row)})
-        except RequestError as exc:
-            instances.append(Failure(exc))
-    return instances, all(tensor.scalar for tensor in columns)
-
-
-def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
-    rows = {}
-    for tensor in tensors:
-        name = TOKEN_INPUTS.get(tensor.name)
-        if name is None:
-            raise InvalidRequestError(f"inputs: {unknown(tensor.name, TOKEN_INPUTS, 'tensor')} (or a BYTES tensor)")
-        if tensor.datatype not in INTEGERS:
-            raise InvalidRequestError(f"inputs: {tensor.name} must have an integer datatype, not {tensor.datatype}")
-        if name in rows:
-            raise InvalidRequestError(f"inputs names {name} twice")
-        if tensor.shape is not None and len(tensor.shape) > 2:
-            raise InvalidRequestError(f"inputs: {tensor.name} must be [rows, tokens], not {list(tensor.shape)}")
-        rows[name] = tensor.rows().astype(np.int64)
-    if "input_ids" not in rows:
-        raise InvalidRequestError("inputs: input_ids is missing")
-    shapes = {array.shape for array in rows.values()}
-    if len(shapes) > 1:
-        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in rows.items())
-        raise InvalidRequestError(f"inputs: the token tensors must have the same shape ({sizes})")
-    n_rows = len(rows["input_ids"])
-    single = all(tensor.shape is None or len(tensor.shape) < 2 for tensor in tensors)
-    return [Tokens({name: array[i] for name, array in rows.items()}) for i in range(n_rows)], single
-
-
-def _element(item: str | bytes) -> Instance:
-    try:
-        instance: Instance = element(item)
-    except RequestError as exc:
-        return Failure(exc)
-    return instance
-
-
-def _text(item: str | bytes) -> str:
-    if isinstance(item, str):
-        return item
-    try:
-        return item.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise InvalidRequestError(f"the element is not UTF-8 (byte {exc.start})") from exc
 
 
 def _split_body(body: Body, headers: Mapping[str, str]) -> tuple[Body, bytes | None]:

@@ -14,10 +14,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["bert_handler", "zipfile"]):
-    from bert_handler.artifact import unpack
     from bert_handler.errors import ArchiveError, RequestError
     from bert_handler.protocols import V2_REST
     from bert_handler.protocols.v2 import HEADER_LENGTH
+    from bert_handler.unpacking import unpack
 
 
 def tensors(data: bytes) -> None:

@@ -11,9 +11,9 @@ import time
 import httpx
 import pytest
 
-from bert_handler.artifact import CHECKSUMS, unpack
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
+from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.servers import RunningServer, free_ports, front_server, torchserve_of
 
 pytestmark = [pytest.mark.torchserve, pytest.mark.kserve]

@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_handler import artifact
-from bert_handler.artifact import CHECKSUMS, SIGNATURE, Artifact, unpack
+from bert_handler import unpacking
+from bert_handler.artifact import Artifact
 from bert_handler.config import read_settings
 from bert_handler.errors import ArchiveError, BertHandlerError, ConfigError
 from bert_handler.loading import load_task
@@ -31,6 +31,7 @@ from bert_handler.packaging.mar import build
 from bert_handler.packaging.sizing import ModelFacts
 from bert_handler.predictor import Predictor
 from bert_handler.signing import check_signature, generate_keys, read_private_key, read_public_key, sign
+from bert_handler.unpacking import CHECKSUMS, SIGNATURE, unpack
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,15 @@ def test_checksums_that_are_not_text(entries, write):
     refused(write({**entries, CHECKSUMS: b"\xff\xfe"}), "SHA256SUMS is not text")
 
 
+def test_a_handler_of_its_own_is_told(write, entries, mar, caplog):
+    Artifact.open(mar)
+    assert not caplog.messages
+    others = {name: content for name, content in entries.items() if name != CHECKSUMS}
+    Artifact.open(write({**others, "handler.py": b"class MyHandler(TransformerHandler): ..."}))
+    (told,) = caplog.messages
+    assert told.startswith("handler.py is run by TorchServe alone")
+
+
 def test_a_manifest_without_a_name(write):
     refused(write({"MAR-INF/MANIFEST.json": b"{}", "config.json": b"{}"}), "does not name the model and its version")
 
@@ -188,12 +198,12 @@ def test_a_bomb(entries, write):
 
 
 def test_too_many_files(write, monkeypatch):
-    monkeypatch.setattr(artifact, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 3)
     refused(write({str(i): b"" for i in range(4)}), "4 files; at most 3")
 
 
 def test_too_many_bytes(write, monkeypatch):
-    monkeypatch.setattr(artifact, "MAX_UNPACKED_BYTES", 3)
+    monkeypatch.setattr(unpacking, "MAX_UNPACKED_BYTES", 3)
     refused(write({"a": b"1234"}), "unpacks to more than 3 bytes")
 
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from bert_handler import Predictor
-from bert_handler.artifact import unpack
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError
 from bert_handler.loading import choose_device
 from bert_handler.packaging.mar import build
+from bert_handler.unpacking import unpack
 
 pytest.importorskip("onnxruntime")
 

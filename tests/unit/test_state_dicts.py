@@ -11,8 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from bert_handler import Predictor
-from bert_handler.engines import torch_engine
+from bert_handler import Predictor, torch_loading
 from bert_handler.errors import ConfigError
 from bert_handler.state_dicts import must_be_safetensors
 
@@ -70,7 +69,7 @@ def test_an_index_that_names_no_files_is_refused(tmp_path, content):
 
 
 def test_a_model_is_loaded_by_these_rules(tmp_path, zoo, monkeypatch):
-    monkeypatch.setattr(torch_engine, "TORCH", OLD)
+    monkeypatch.setattr(torch_loading, "TORCH", OLD)
     source = shutil.copytree(zoo("bert", "sequence_classification"), tmp_path / "model")
     (source / "pytorch_model.bin").write_bytes(b"never read")
     loader = transformers.AutoModelForSequenceClassification
@@ -81,5 +80,5 @@ def test_a_model_is_loaded_by_these_rules(tmp_path, zoo, monkeypatch):
     (source / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"pytorch_model\.bin is not safetensors"):
         Predictor.load(source, environ={})
-    monkeypatch.setattr(torch_engine, "TORCH", NEW)
+    monkeypatch.setattr(torch_loading, "TORCH", NEW)
     Predictor.load(source, environ={}).close()

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from bert_handler import Predictor
-from bert_handler.artifact import CHECKSUMS, MANIFEST, sha256
+from bert_handler.artifact import MANIFEST
 from bert_handler.cli import main
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging.mar import Built, build
+from bert_handler.unpacking import CHECKSUMS, sha256
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,12 @@ def test_an_archive_is_not_overwritten_unasked(built: Built, model_dir: Path) ->
     with pytest.raises(ArchiveError, match="exists already; pass --force"):
         build(model_dir, "tiny", "2.1", built.path.parent)
     assert sha256(built.path) == built.sha256
+
+
+@pytest.mark.parametrize("name", ["a b", "../a", "", "a" * 201])
+def test_a_name_that_no_file_can_have_stops_the_build(model_dir: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="must be letters, digits, dots, dashes and underscores, 200 at most"):
+        build(model_dir, name, "1.0", tmp_path)
 
 
 def test_labels_that_do_not_fit_stop_the_build(model_dir: Path, tmp_path: Path) -> None:
