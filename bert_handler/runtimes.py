@@ -8,6 +8,7 @@ process that it forks.  Whoever wants that of ONNX Runtime sets ORT_DISABLE_TELE
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from bert_handler.deferred import deferred
@@ -20,6 +21,20 @@ def onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def quiet_session(graph: Path | bytes, *, optimized: bool = True) -> Any:
+    """An ONNX Runtime session for work on graphs, on all cores: what it cannot load or run is raised, not logged.
+
+    optimized: else the graph runs as it is written, with each of its values.
+    """
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = graph if isinstance(graph, bytes) else str(graph)
+    return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def openvino() -> Any:

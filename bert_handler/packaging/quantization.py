@@ -110,7 +110,7 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
     names = sorted({matrix.activation for matrix in matrices})
     for name in names:
         observed.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = _session(observed)
+    session = runtimes.quiet_session(observed.SerializeToString())
     found: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for feed in feeds:
         kept = feed["attention_mask"].astype(bool)
@@ -159,7 +159,7 @@ def _errors_alone(
     # One session for all trials: to make one takes longer than to run it.
     trial = rewritten(model, scaled, set(names), optional(form))
     trial.graph.input.extend(helper.make_tensor_value_info(flag(name), onnx.TensorProto.BOOL, []) for name in names)
-    session = _session(trial)
+    session = runtimes.quiet_session(trial.SerializeToString())
 
     def outputs(chosen: str) -> list[NDArray[Any]]:
         flags = {flag(name): np.array(name == chosen) for name in names}
@@ -172,10 +172,3 @@ def _errors_alone(
 
 def _taken(session: Any, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {item.name: feed[item.name] for item in session.get_inputs()}
-
-
-def _session(model: Any) -> Any:
-    onnxruntime = runtimes.onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

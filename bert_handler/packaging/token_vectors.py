@@ -47,12 +47,8 @@ def _made_of_tokens(graph: onnx.GraphProto) -> set[str]:
 
 def _widths(path: Path, rows: int, length: int) -> dict[str, int]:
     """Third sizes of the outputs whose first two are those of the batch."""
-    onnxruntime = runtimes.onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     # As it is written: what is fused away has no value.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = runtimes.quiet_session(path, optimized=False)
     feeds = {item.name: np.ones((rows, length), np.int64) for item in session.get_inputs()}
     names = [item.name for item in session.get_outputs()]
     return {

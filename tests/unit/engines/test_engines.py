@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from bert_handler import Predictor
-from bert_handler.artifact import CHECKSUMS, Artifact, unpack
+from bert_handler.artifact import Artifact
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
@@ -21,6 +21,7 @@ from bert_handler.packaging import engine_choice, quantization
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import _write_checksums, _write_zip, build
 from bert_handler.packaging.parity import greatest_difference
+from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.zoo import ENCODERS
 
 pytest.importorskip("onnx")
@@ -336,6 +337,16 @@ def test_which_of_two_equal_tokens_comes_first_is_no_difference():
     scores, mask = np.full((1, 1, 2), 0.5, np.float32), np.ones((1, 3), np.int64)
     left, right = ({"scores": scores, "tokens": np.array([[order]])} for order in ([7, 8], [8, 7]))
     assert greatest_difference([left], [right], [mask]) == 0
+
+
+def test_an_output_as_wide_as_one_batch_is_long_is_compared_whole():
+    masks = [np.array([[1, 1, 0]]), np.array([[1, 1, 1, 0]])]
+    whole = [{"logits": np.zeros((1, 3), np.float32)} for _ in masks]
+    apart = [{"logits": np.array([[0, 0, 1]], np.float32)}, whole[1]]
+    assert greatest_difference(whole, apart, masks) == 1
+    of_tokens = [{"logits": np.zeros(mask.shape, np.float32)} for mask in masks]
+    noisy = [{"logits": np.where(mask, 0, 7).astype(np.float32)} for mask in masks]
+    assert greatest_difference(of_tokens, noisy, masks) == 0, "nobody reads padding"
 
 
 def test_vectors_of_no_direction_are_the_same_only_as_each_other():
