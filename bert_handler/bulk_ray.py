@@ -56,6 +56,7 @@ def score(
     engine: str | None = None,
     device: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
     address: str | None = None,
     actors: int | None = None,
     progress: Progress = lambda done, total: None,
@@ -63,7 +64,7 @@ def score(
     """Answer every row of `source` into `output`, as `bulk.score` does.
 
     target: on a path that every node has; source and output lie on the driver's node.
-    parameters: of rows that bring none of their own.
+    parameters: of rows that bring none of their own.  outputs: those that become columns; default: the setting's.
     address: of a running cluster; default: a Ray of this process's cores, ended afterwards.
     actors: how many; default: one a GPU, else one for every few cores.
     Returns the number of rows.  Raises ConfigError as `bulk.score` does, and where the cluster has too little.
@@ -73,7 +74,7 @@ def score(
             f"--ray-address {address}: Ray Client has no part in the cluster; run the command on one of its "
             "nodes with --ray-address auto"
         )
-    _, task, kind = open_model(target, engine=engine, device=device, parameters=parameters)
+    _, task, kind = open_model(target, engine=engine, device=device, parameters=parameters, outputs=outputs)
     config = task.model.config
     job = Job.of(source, output, batch_rows, task, kind.name)
     wants_gpu = kind.supports_cuda and (config.device or "cuda").startswith("cuda")
@@ -89,6 +90,7 @@ def score(
             "engine": engine,
             "device": "cuda" if pool.gpus else config.device or "cpu",
             "parameters": parameters,
+            "outputs": outputs,
             "environ": environ,
         }
         return run(job, lambda start: _parts(job, start, pool, model), progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,19 @@ def open_model(
     engine: str | None = None,
     device: str | None = None,
     parameters: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
     model_yaml: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Artifact, Task, type[Engine]]:
     """Check a model and its settings and choose its engine; no weights are loaded.
 
-    engine, device, parameters: override the settings.
+    engine, device, parameters, outputs: override the settings.
     """
     artifact = target if isinstance(target, Artifact) else Artifact.open(target)
     settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
     settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
+    if outputs is not None:
+        settings["outputs"] = list(outputs)
     if parameters:
         settings.update(_checked(parameters, task_class(settings.get("mode"), artifact.model_config)))
     task = load_task(artifact, settings, environ)

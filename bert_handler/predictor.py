@@ -92,6 +92,7 @@ class Predictor:
         engine: str | None = None,
         device: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
         offered_device: str | None = None,
         identity: Identity | None = None,
         model_yaml: Mapping[str, Any] | None = None,
@@ -99,7 +100,7 @@ class Predictor:
     ) -> Predictor:
         """Load a model directory or a .mar archive and run the task's sample through it.
 
-        engine, device: override the settings; parameters: those of requests, which may bring their own.
+        engine, device: override the settings; parameters, outputs: those of requests that bring none of their own.
         offered_device: the host's choice where none is set and the engine can use it.  identity: what answers
         call the model; default: the archive's manifest, else the settings.  model_yaml: model-config.yaml where
         it is read already.
@@ -107,7 +108,13 @@ class Predictor:
         """
         started = time.monotonic()
         artifact, task, kind = open_model(
-            target, engine=engine, device=device, parameters=parameters, model_yaml=model_yaml, environ=environ
+            target,
+            engine=engine,
+            device=device,
+            parameters=parameters,
+            outputs=outputs,
+            model_yaml=model_yaml,
+            environ=environ,
         )
         config = task.model.config
         chosen = kind.load(artifact, task, config, choose_device(config.device, offered_device, kind))

@@ -25,6 +25,9 @@ def predict(
     input_file: Optional[Path] = typer.Option(None, "--input", help="A .txt, .jsonl, .csv or .parquet file."),
     output_file: Optional[Path] = typer.Option(None, "--output", help="A .jsonl, .csv or .parquet file."),
     batch_rows: int = typer.Option(1024, min=1, help="Rows that are held in memory and written together."),
+    outputs: Optional[str] = typer.Option(
+        None, help="Names between commas; default: of a file the model's default, of a text all."
+    ),
     parameter: Optional[List[str]] = typer.Option(None, help=HELP),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N."),
@@ -42,7 +45,7 @@ def predict(
     Examples:
       bert-handler predict model.mar --text "A triumph." --text "A bore."
 
-      bert-handler predict model.mar --input reviews.csv --output answers.parquet --parameter top_k=2
+      bert-handler predict model.mar --input reviews.csv --output answers.parquet --outputs predict,score
 
       bert-handler predict /shared/model.mar --input reviews.csv --output answers.csv --runner ray --ray-address auto
     """
@@ -55,7 +58,8 @@ def predict(
     if runner == "ray" and text:
         raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
 
-    load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter)}
+    names = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
+    load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter), "outputs": names}
     if input_file is not None and output_file is not None:
         from bert_handler.bulk_formats import forms_of
 
@@ -80,7 +84,7 @@ def predict(
 
     with Predictor.load(target, **load) as predictor:
         for number, prediction in enumerate(predictor.predict([element(item) for item in text or ()]), 1):
-            typer.echo(jsonio.dumps(dict(prediction.outputs)).decode())
+            typer.echo(jsonio.dumps({name: prediction[name] for name in names or prediction.outputs}).decode())
             if prediction.truncated:
                 typer.echo(f"text {number} has {prediction.input_tokens} tokens and was cut; {CUT}", err=True)
 

@@ -124,6 +124,29 @@ def test_wrong_parameters_are_refused(capsys, model, tmp_path, what, option, mes
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_outputs_are_chosen_for_texts_and_files(capsys, model, tmp_path):
+    assert main(["predict", str(model), "--text", "good", "--outputs", "score, predict"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["score", "predict"]
+    source, output = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("good\n")
+    given = ["predict", str(model), "--input", str(source), "--output", str(output)]
+    assert main([*given, "--outputs", "logits,predict"]) == 0
+    assert list(json.loads(output.read_text())) == ["text", "logits", "predict", "error"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [("scores", "unknown output 'scores'; did you mean 'score'?"), (" , ", "setting outputs has 0 entries")],
+)
+@pytest.mark.parametrize("what", ["text", "input"])
+def test_wrong_outputs_are_refused(capsys, model, tmp_path, what, outputs, message):
+    source, output = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_text("good\n")
+    given = ["--text", "good"] if what == "text" else ["--input", str(source), "--output", str(output)]
+    assert main(["predict", str(model), *given, "--outputs", outputs]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_parts_with_other_parameters_are_not_mixed(capsys, monkeypatch, model, tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('"good"\n{"text": "bad", "top_k": 1}\n"fine"\n')
