@@ -210,6 +210,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self.guard = guard or Guard()
         self._tls = tls
         self._tasks: list[asyncio.Task[None]] = []
+        self._grace_ends: float | None = None
         self._host = host
         self._own_grpc_port = grpc_port
         self._max_body_bytes = max_body_bytes
@@ -246,7 +247,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
             await rpc.start()
         await asyncio.gather(*self.servers)
         if rpc is not None:
-            await rpc.stop(self.grace_period)
+            await rpc.stop(self._grace_left())
         for name in list(self.registered_models.get_models()):
             self.registered_models.unload(name)
 
@@ -258,9 +259,9 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         loop, at_once = asyncio.get_running_loop(), server.handle_exit
 
         async def drain() -> None:
-            end = loop.time() + self.grace_period - 1
+            self._grace_ends = time.monotonic() + self.grace_period
             await asyncio.sleep(DRAIN_S)
-            while self.guard.n_active and loop.time() < end:
+            while self.guard.n_active and self._grace_left() > 1:
                 await asyncio.sleep(0.02)
             server.should_exit = True
 
@@ -272,6 +273,11 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
             loop.call_soon_threadsafe(lambda: self._tasks.append(loop.create_task(drain())))
 
         server.handle_exit = handle
+
+    def _grace_left(self) -> float:
+        """Seconds that are left to answer what was accepted: one period, from the signal on, for both protocols."""
+        left = remaining_s(self._grace_ends)
+        return float(self.grace_period) if left is None else left
 
     def setup_event_loop(self) -> None:
         """Run on uvloop where it is installed; the SDK prepares a loop that it then does not run."""

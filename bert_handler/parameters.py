@@ -81,12 +81,15 @@ class Parameter:
         return f"between {self.minimum} and {self.maximum}"
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """Say that `name` is unknown, and which known name is the nearest."""
+def unknown(name: str, known: Iterable[str], what: str, unlisted: Iterable[str] = ()) -> str:
+    """Say that `name` is unknown, and which known name is the nearest.
+
+    unlisted: names that may be meant too, and that are not listed where none is near.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if len(name) <= MAX_QUOTED else []
+    meant = difflib.get_close_matches(name, [*names, *unlisted], n=1, cutoff=0.6) if len(name) <= MAX_QUOTED else []
     more = f", and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:MAX_LISTED])}{more}"
+    hint = f"did you mean {meant[0]!r}?" if meant else f"known: {', '.join(names[:MAX_LISTED])}{more}"
     return f"unknown {what} {quoted(name)}; {hint}"
 
 

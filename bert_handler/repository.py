@@ -67,10 +67,11 @@ class Repository:
             self._retire(old)
 
     async def unload(self, name: str) -> None:
-        """Take a model out of the routes; what it has accepted is answered."""
-        if name not in self._models:
-            raise ModelNotFoundError(f"model {name!r} is not served here")
-        self._retire(self._models.pop(name))
+        """Take a model out of the routes, behind whatever loads it now; what it has accepted is answered."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if name not in self._models:
+                raise ModelNotFoundError(f"model {name!r} is not served here")
+            self._retire(self._models.pop(name))
 
     def _path(self, name: str) -> Path:
         if _NAME.fullmatch(name):

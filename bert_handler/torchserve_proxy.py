@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,24 @@ class TorchServe:
     def models(self) -> list[str]:
         """Names of the registered models.  Raises ConfigError when TorchServe cannot be asked."""
         try:
-            response = httpx.get(f"{self.url}/models", headers=self._token("management"), timeout=10)
-            response.raise_for_status()
-            return [model["modelName"] for model in jsonio.loads(response.content)["models"]]
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, OSError) as exc:
+            return [model["modelName"] for page in self._pages() for model in page["models"]]
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError, OSError) as exc:
             raise ConfigError(
                 f"TorchServe at {self.url} does not list its models ({exc}); name the model with --name "
                 "to start before it is up"
             ) from exc
+
+    def _pages(self) -> Iterator[Mapping[str, Any]]:
+        """The list of models, of which TorchServe gives a hundred at a time."""
+        query: dict[str, str] = {}
+        while True:
+            response = httpx.get(f"{self.url}/models", params=query, headers=self._token("management"), timeout=10)
+            response.raise_for_status()
+            page = jsonio.loads(response.content)
+            yield page
+            if page.get("nextPageToken") is None:
+                return
+            query = {"next_page_token": page["nextPageToken"]}
 
     def _http(self) -> httpx.AsyncClient:
         # Made on first use: the client belongs to the event loop that uses it.

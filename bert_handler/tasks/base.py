@@ -168,7 +168,7 @@ class Task(ABC):
             if parameter is None and name in EXPLANATION_FIELDS:
                 continue
             if parameter is None:
-                raise InvalidRequestError(unknown(name, self._requestable(), "parameter"))
+                raise InvalidRequestError(unknown(name, self._requestable(), "parameter", EXPLANATION_FIELDS))
             if not parameter.request:
                 raise InvalidRequestError(f"parameter {name} is a setting of the model; a request cannot change it")
             try:
@@ -202,7 +202,7 @@ class Task(ABC):
                 given[key] = value
             elif key not in EXPLANATION_FIELDS:
                 known = [*self.fields, *self.optional_fields, *self._requestable()]
-                raise InvalidRequestError(unknown(key, known, "field"))
+                raise InvalidRequestError(unknown(key, known, "field", EXPLANATION_FIELDS))
         for name in self.fields:
             if name not in fields:
                 raise InvalidRequestError(f"{name} is missing; send {self._form()}")

@@ -270,7 +270,8 @@ def test_predictions_ignore_the_keys_of_explanations(bert):
         ({"target": [0] * 17}, "at most 16"),
         ({"target": {}}, "not an object"),
         ({"deadline_ms": 0}, "deadline_ms=0"),
-        ({"steps": 3}, "unknown parameter 'steps'"),
+        ({"steps": 3}, "unknown parameter 'steps'; did you mean 'n_steps'?"),
+        ({"baselines": "pad"}, "unknown parameter 'baselines'; did you mean 'baseline'?"),
     ],
 )
 def test_wrong_options_are_named(bert, options, message):

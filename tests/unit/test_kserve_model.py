@@ -14,12 +14,14 @@ from functools import partial
 import pytest
 
 from bert_handler import Predictor
+from bert_handler.errors import ModelNotFoundError
 from bert_handler.generation import TextStream
 from bert_handler.metrics import REQUEST_LOGGER
 
 pytest.importorskip("kserve")
 from bert_handler.arrivals import tell
 from bert_handler.kserve_model import LocalModel
+from bert_handler.repository import Repository
 
 EXPLAIN = {"explain": "True"}
 
@@ -158,6 +160,27 @@ async def test_a_reader_that_is_cancelled_closes_its_stream(generator, engine, c
         await reader
     assert closed.is_set()
     assert counted()[0] == {"200": 1}
+
+
+async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
+    (tmp_path / "m.mar").touch()
+    loading, go_on, models = threading.Event(), threading.Event(), {}
+
+    def load(name, path):
+        loading.set()
+        assert go_on.wait(10)
+        return model
+
+    repository = Repository(models, tmp_path, load)
+    loaded = asyncio.ensure_future(repository.load("m"))
+    await asyncio.to_thread(loading.wait, 10)
+    unloaded = asyncio.ensure_future(repository.unload("m"))
+    await asyncio.sleep(0.05)
+    go_on.set()
+    await asyncio.gather(loaded, unloaded)
+    assert models == {}
+    with pytest.raises(ModelNotFoundError):
+        await repository.unload("m")
 
 
 def test_a_closed_loop_does_not_reach_the_engine():

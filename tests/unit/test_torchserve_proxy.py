@@ -173,3 +173,17 @@ async def test_a_refusal_that_breaks_off_is_counted(answering):
     model = answering(503, stream=Broken())
     assert (await model.stream(b"a", {"accept": "text/event-stream"}, None)).status == 503
     assert model.metrics.requests == {"503": 1}
+
+
+def test_models_of_all_pages_are_listed(monkeypatch):
+    names = [f"m{number}" for number in range(5)]
+
+    def get(url, params, **_):
+        start = int(params.get("next_page_token", 0))
+        page = {"models": [{"modelName": name} for name in names[start : start + 2]]}
+        if start + 2 < len(names):
+            page["nextPageToken"] = str(start + 2)
+        return httpx.Response(200, json=page, request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)
+    assert TorchServe("http://torchserve").models() == names
