@@ -18,16 +18,12 @@ from bert_handler.tracing import UNTRACED, Trace
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
-Arrays = Mapping[str, "NDArray[Any]"]
 
 ID_HEADER = "x-request-id"
 NO_ID = "-"
 """What a request is called in the log whose caller gave it no id."""
 NOTHING: Mapping[str, Any] = {}
 """Shared by all that have none, and changed by nobody; a read-only view could not be pickled."""
-
-Document = Union[str, Mapping[str, Any]]
-"""One instance as a client sends it: a text, or a JSON object with the task's fields."""
 
 
 @dataclass(frozen=True)

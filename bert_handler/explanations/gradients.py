@@ -24,8 +24,6 @@ FIRST_STEPS = 8
 SAFETY = 0.8
 """Of the time that is left, what a further round may be expected to take."""
 
-Embed = Callable[["torch.Tensor"], "torch.Tensor"]
-
 
 class Twin:
     """The model's modules a second time, around the same weights.

@@ -20,7 +20,6 @@ from bert_handler.packaging.sizing import quantity
 
 HTTP_PORT = 8080
 GRPC_PORT = 8081
-METRICS_PORT = 8082
 USER = 1000
 PROBE_PERIOD_S = 5
 

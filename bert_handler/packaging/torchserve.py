@@ -15,7 +15,6 @@ from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings
 
 CONFIG = "config.properties"
-KEY_FILE = "key_file.json"
 
 
 def run(settings: TorchServeSettings | WrittenSettings, work_dir: Path) -> int:
