@@ -23,8 +23,8 @@ from bert_handler.unpacking import sha256, unpack, verify
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_SUFFIXES = {".safetensors", ".bin", ".onnx", ".data", ".xml", ".json", ".txt", ".model"}
 """Of weights, graphs, tokenizers, labels and configurations."""
-OWN_CLASS = b"class TransformerHandler("
-"""What the package's own handler file has, and no other."""
+OWN_HANDLERS = (b"class TransformerHandler(", b"Serves the model of this archive.")
+"""What the package's handler file has, and the one that `archive` writes, and no other."""
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -142,7 +142,7 @@ def _tell_of_handler(directory: Path) -> None:
         text = (directory / name).read_bytes()
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if OWN_CLASS not in text:
+    if not any(mark in text for mark in OWN_HANDLERS):
         logger.warning("%s is run by TorchServe alone: here the package answers, not the archive's handler", name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from bert_handler.schema import FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """One number of one engine row: sum(weights * outputs[output]), a logit or a mean of logits.
 

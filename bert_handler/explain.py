@@ -157,8 +157,11 @@ class Explainer:
             base = self._task.parse_parameters(parameters, self._predictor.config.parameters)
             Options.parse(own)
         except RequestError as exc:
-            failures = [Failure(exc)] * max(1, len(request.instances))
-            return Response(request, failures, (OUTPUT.name,))
+            return _refused(request, exc)
+        except Exception:
+            # On TorchServe, whatever leaves this method fails the whole batch.
+            logger.exception("a request for explanations could not be read, request_id=%a", request.caller)
+            return _refused(request, InternalError())
         answers: list[Prediction | Failure] = []
         for index, instance in enumerate(request.instances):
             left = _Left(started, request.deadline, cancelled, len(request.instances) - index, request.caller)
@@ -210,6 +213,8 @@ class Explainer:
             return Failure(InternalError())
 
     def _explain(self, instance: Instance, options: Options, base: Mapping[str, Any], left: _Left) -> Prediction:
+        if options.baseline_text is not None:
+            self._task.check_text("baseline_text", options.baseline_text)
         clock = left.clock(options)
         clock.check()
         name = options.method or (INTEGRATED_GRADIENTS if self._has_gradients else FEATURE_ABLATION)
@@ -218,15 +223,16 @@ class Explainer:
         rows = self._forward(encoded, left)
         references = self._references(options, base, left)
         decision = self._task.decision(encoded, rows, options.targets, references)
-        job = Job(encoded, replace(options, baseline=self._baseline(options, name)), method, self._task)
         targets = decision.targets[:MAX_TARGETS]
+        job = Job(encoded, targets, replace(options, baseline=self._baseline(options, name)), method, self._task)
         n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
         with self._predictor.scheduler.lend(clock.deadline) as lease:
             shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
             explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
         cut = any(not item.complete for found in explained for item in found.attributions)
         if cut and options.on_deadline == "error":
-            raise DeadlineError(f"deadline_ms={options.deadline_ms} passed before the explanation was complete")
+            limit = "the deadline" if options.deadline_ms is None else f"deadline_ms={options.deadline_ms}"
+            raise DeadlineError(f"{limit} passed before the explanation was complete")
         common: dict[str, Any] = {"method": name, "baseline": job.options.baseline, "truncated": encoded.truncated}
         if len(targets) < len(decision.targets):
             common["targets_left_out"] = len(decision.targets) - len(targets)
@@ -295,3 +301,7 @@ class Explainer:
             INPUT_X_GRADIENT: gradients.InputXGradient(*arguments),
             LAYER_GRADIENT_X_ACTIVATION: gradients.LayerGradientXActivation(*arguments),
         }
+
+
+def _refused(request: Request, error: RequestError) -> Response:
+    return Response(request, [Failure(error)] * max(1, len(request.instances)), (OUTPUT.name,))

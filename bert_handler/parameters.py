@@ -13,6 +13,7 @@ from bert_handler import jsonio
 
 MAX_QUOTED = 40
 """Characters of a client's word that an error message repeats."""
+MAX_DIGITS = 18
 MAX_LISTED = 30
 """Known names that an error message lists."""
 
@@ -104,6 +105,11 @@ def check_unicode(name: str, text: str, error: type[Exception] = ValueError) -> 
         text.encode("utf-8")
     except UnicodeEncodeError as exc:
         raise error(f"{name} is not valid Unicode (a lone surrogate at {exc.start})") from exc
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a few decimal digits spell; None of anything else, and of more digits than a number here has."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def describe(value: Any) -> str:

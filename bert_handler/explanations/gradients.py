@@ -15,7 +15,7 @@ from bert_handler.decisions import Probe
 from bert_handler.engines.torch_engine import Graph
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.explanations.clock import Clock, OutOfTimeError
-from bert_handler.explanations.methods import Attribution, Method, Question
+from bert_handler.explanations.methods import Attribution, Method, Question, step_rows
 from bert_handler.explanations.options import Options
 from bert_handler.schema import FloatArray
 
@@ -138,7 +138,7 @@ class GradientMethod(Method):
 
     def batch_size(self, scene: Scene, options: Options) -> int:
         """Steps of one forward."""
-        return options.internal_batch_size or max(1, self._max_batch_tokens // scene.ids.shape[1])
+        return step_rows(options, self._max_batch_tokens, scene.ids.shape[1])
 
 
 class IntegratedGradients(GradientMethod):

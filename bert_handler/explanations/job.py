@@ -22,13 +22,19 @@ from bert_handler.tasks.instances import EncodedExample
 class Job:
     """The explanation of one encoded instance, target by target."""
 
-    def __init__(self, encoded: EncodedExample, options: Options, method: Method, task: Task) -> None:
+    def __init__(
+        self, encoded: EncodedExample, targets: Sequence[Target], options: Options, method: Method, task: Task
+    ) -> None:
         self._encoded = encoded
         self.options = options
         self._method = method
         self._task = task
         # The sequence and the window of each row.
         self._home = [(sequence, kept) for sequence in encoded.sequences for kept in sequence.windows]
+        self._known: dict[int, dict[Probe, Sequence[float] | None]] = {}
+        for probe in (probe for target in targets for probes in target.parts.values() for probe in probes):
+            self._known.setdefault(probe.row, {})[probe] = None
+        self._filler = self._baseline_text(max((row.length for row in encoded.rows), default=0))
 
     def explain(self, target: Target, clock: Clock, n_left: int) -> Explained:
         """Attribute every part of a target; `n_left` probes share what is left of the time."""
@@ -68,7 +74,8 @@ class Job:
         own = places(words, self._home[probe.row][1])
         replaced = np.zeros(row.length, dtype=bool)
         replaced[np.concatenate([*own, np.empty(0, dtype=np.int64)])] = True
-        return Question(row, probe, self._baseline_ids(row.inputs["input_ids"], replaced), replaced, own)
+        baseline = self._baseline_ids(row.inputs["input_ids"], replaced)
+        return Question(row, probe, self._known[probe.row], baseline, replaced, own)
 
     def _baseline_ids(self, ids: IntArray, replaced: NDArray[np.bool_]) -> IntArray | None:
         spec = self._task.model.tokenizer.spec
@@ -77,13 +84,17 @@ class Job:
             return None
         filler = spec.mask_id if kind == "mask" and spec.mask_id is not None else spec.pad_id
         baseline = np.where(replaced, filler, ids)
-        if kind == "text":
-            encoding = self._task.model.tokenizer.backend.encode(
-                str(self.options.baseline_text), add_special_tokens=False
-            )
-            own = np.array(encoding.ids[: int(replaced.sum())], dtype=np.int64)
-            baseline[np.flatnonzero(replaced)[: len(own)]] = own
+        places = np.flatnonzero(replaced)[: len(self._filler)]
+        baseline[places] = self._filler[: len(places)]
         return baseline
+
+    def _baseline_text(self, most: int) -> IntArray:
+        """The tokens of the text that takes the words' places, `most` of them; none without one."""
+        if self.options.baseline != "text":
+            return np.empty(0, dtype=np.int64)
+        backend = self._task.model.tokenizer.backend
+        ids = backend.encode(str(self.options.baseline_text), add_special_tokens=False).ids
+        return np.array(ids[:most], dtype=np.int64)
 
 
 def _shifted(word: Word, shift: int) -> Word:

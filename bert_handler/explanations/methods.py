@@ -30,10 +30,12 @@ class Question:
     baseline: token ids, int64 (L,), special tokens as they are; None for zero embeddings.
     replaced: bool (L,), the tokens that the baseline takes the place of.
     words: places of each word's tokens in the row; one may be empty.
+    known: what has been computed for the probes of all targets that read this row, each None until it is.
     """
 
     row: Row
     probe: Probe
+    known: dict[Probe, Sequence[float] | None]
     baseline: IntArray | None
     replaced: NDArray[np.bool_]
     words: Sequence[IntArray]
@@ -90,15 +92,20 @@ class FeatureAblation(Method):
             without = ids.copy()
             without[places] = baseline[places]
             variants.append(without)
-        values = self._values(question, variants, options, clock)
+        values = question.known[question.probe]
+        if values is None:
+            values = self._values(question, variants, options, clock)[question.probe]
         tokens = np.zeros(len(ids), dtype=np.float32)
         for places, value in zip(present, values[2:]):
             tokens[places] = (values[0] - value) / len(places)
         return Attribution(tokens, values[0], values[1], len(present))
 
-    def _values(self, question: Question, variants: Sequence[IntArray], options: Options, clock: Clock) -> list[float]:
-        size = options.internal_batch_size or max(1, self._max_batch_tokens // question.row.length)
-        values: list[float] = []
+    def _values(
+        self, question: Question, variants: Sequence[IntArray], options: Options, clock: Clock
+    ) -> Mapping[Probe, Sequence[float]]:
+        """What each of the row's probes reads of each variant: one forward has the numbers of all."""
+        size = step_rows(options, self._max_batch_tokens, question.row.length)
+        values: dict[Probe, list[float]] = {probe: [] for probe in question.known}
         for start in range(0, len(variants), size):
             clock.check()
             rows = [
@@ -109,8 +116,16 @@ class FeatureAblation(Method):
             for output in outputs:
                 if isinstance(output, RequestError):
                     raise output
-                values.append(read(question.probe, output))
+                for probe, found in values.items():
+                    found.append(read(probe, output))
+        question.known.update(values)
         return values
+
+
+def step_rows(options: Options, max_tokens: int, length: int) -> int:
+    """Rows of one step: as many as are asked for, where a step may have so many tokens."""
+    most = max(1, max_tokens // length)
+    return min(options.internal_batch_size or most, most)
 
 
 def read(probe: Probe, outputs: Mapping[str, NDArray[Any]]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
-from bert_handler.parameters import Parameter, check_unicode, describe
+from bert_handler.parameters import Parameter, check_unicode, describe, whole_number
 from bert_handler.tasks.base import EXPLANATION_FIELDS
 
 INTEGRATED_GRADIENTS = "integrated_gradients"
@@ -40,7 +40,7 @@ PARAMETERS = (
     ),
     Parameter("baseline_text", str, None, "the text whose words take the places; makes the baseline text"),
     Parameter("tolerance", float, 0.02, "largest convergence delta with n_steps: auto", minimum=0),
-    Parameter("internal_batch_size", int, None, "sequences of one step; default: by tokens", 1, 4096),
+    Parameter("internal_batch_size", int, None, "most sequences of one step; their tokens have a bound too", 1, 4096),
     Parameter("deadline_ms", int, None, "time for the answer, queueing included", minimum=1),
     Parameter("on_deadline", str, "partial", "the best answer so far, or 504", choices=("partial", "error")),
 )
@@ -97,8 +97,8 @@ def _parameter(parameter: Parameter, value: Any) -> Any:
 def _n_steps(value: Any) -> int | None:
     if value == "auto":
         return None
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
+    if isinstance(value, str):
+        value = whole_number(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_STEPS:
         raise InvalidRequestError(f'parameter n_steps must be an integer from 1 to {MAX_STEPS}, or "auto"')
     return value

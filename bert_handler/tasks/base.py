@@ -189,7 +189,7 @@ class Task(ABC):
             if len(self.fields) > 1:
                 raise InvalidRequestError(f"{self.fields[1]} is missing; send {self._form()}")
             fields: dict[str, Any] = {self.fields[0]: instance}
-            self._check_text(self.fields[0], instance)
+            self.check_text(self.fields[0], instance)
             return Example(fields, base)
         return self._parse_object(instance, base)
 
@@ -215,7 +215,7 @@ class Task(ABC):
 
     def check_field(self, name: str, value: Any) -> None:
         """Check the value of one field; a string in most tasks."""
-        self._check_text(name, value)
+        self.check_text(name, value)
 
     def check_size(self, examples: Sequence[Example]) -> Size:
         """The size of a request's instances; RequestTooLargeError where no limit would let them through."""
@@ -294,7 +294,7 @@ class Task(ABC):
         if n_rows > limit:
             raise RequestTooLargeError(f"the instance needs {n_rows} sequences; max_queue_rows is {limit}")
 
-    def _check_text(self, name: str, value: Any) -> None:
+    def check_text(self, name: str, value: Any) -> None:
         if not isinstance(value, str):
             raise InvalidRequestError(f"{name} must be a string, not {describe(value)}")
         limit = self.model.config.max_input_chars

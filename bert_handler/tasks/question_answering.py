@@ -18,6 +18,8 @@ from bert_handler.tasks.base import TRUNCATIONS, RowOutputs, Task
 from bert_handler.tasks.instances import EncodedExample, Example
 from bert_handler.tokenization import Encoded, Text, Truncation
 
+UNANSWERABLE = "context has no token that could be an answer"
+
 
 class QuestionAnswering(Task):
     """Spans of the context by the product of their ends' probabilities (Devlin et al. 2019, section 4.2)."""
@@ -45,7 +47,7 @@ class QuestionAnswering(Task):
         return OutputSpec("predict", "BYTES"), OutputSpec("score", "FP32"), OutputSpec("answers", "BYTES")
 
     def check_field(self, name: str, value: Any) -> None:
-        self._check_text(name, value)
+        self.check_text(name, value)
         if not value.strip():
             raise InvalidRequestError(f"{name} is empty; send {self._form()}")
 
@@ -60,6 +62,11 @@ class QuestionAnswering(Task):
         return {"start": output.start_logits.float(), "end": output.end_logits.float()}
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
+        best = self._answers(encoded, rows)[: encoded.example.parameters["top_k"]]
+        return {"predict": best[0]["answer"], "score": np.float32(best[0]["score"]), "answers": best}
+
+    def _answers(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> list[dict[str, Any]]:
+        """The answers that were looked at, the best one first; more than `top_k` where there are more."""
         parameters = encoded.example.parameters
         spans = Spans(encoded.sequences[0], encoded.example.fields["context"])
         for kept, row in zip(encoded.sequences[0].windows, rows):
@@ -69,9 +76,8 @@ class QuestionAnswering(Task):
         if parameters["handle_impossible_answer"]:
             answers.append({"answer": "", "score": spans.null_score, "start": 0, "end": 0})
         if not answers:
-            raise InvalidRequestError("context has no token that could be an answer")
-        best = sorted(answers, key=lambda answer: -float(answer["score"]))[: parameters["top_k"]]
-        return {"predict": best[0]["answer"], "score": np.float32(best[0]["score"]), "answers": best}
+            raise InvalidRequestError(UNANSWERABLE)
+        return sorted(answers, key=lambda answer: -float(answer["score"]))
 
     def decision(
         self,
@@ -80,12 +86,17 @@ class QuestionAnswering(Task):
         asked: Sequence[Any],
         references: Sequence[Prediction] = (),
     ) -> Decision:
-        """The logits of the answer's first and last token, in the window that has the answer surest."""
+        """The logits of the answer's first and last token, in the window that has the answer surest.
+
+        Where the model decides that there is none, they are those of the best one beside that.
+        """
         context = encoded.example.fields["context"]
         spans = Spans(encoded.sequences[0], context)
-        decided = self.decode(encoded, rows)["answers"]
+        decided = self._answers(encoded, rows)
         named = {answer["answer"]: answer for answer in decided}
         best = next((answer for answer in decided if answer["answer"]), None)
+        if best is None and not asked:
+            raise InvalidRequestError(UNANSWERABLE)
         targets = []
         for item in asked or [best]:
             answer = item if isinstance(item, dict) else named.get(item) or self._place(item, context)

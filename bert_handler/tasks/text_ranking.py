@@ -12,7 +12,7 @@ import numpy as np
 from bert_handler import jsonio
 from bert_handler.decisions import Decision, Probe, Target, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
-from bert_handler.parameters import Parameter, describe
+from bert_handler.parameters import Parameter, describe, whole_number
 from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
 from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
@@ -71,10 +71,10 @@ class TextRanking(Task):
 
     def check_field(self, name: str, value: Any) -> None:
         if name == "query":
-            self._check_text(name, value)
+            self.check_text(name, value)
             return
         for index, document in enumerate(documents_of(value)):
-            self._check_text(f"documents[{index}]", document)
+            self.check_text(f"documents[{index}]", document)
 
     def texts(self, example: Example) -> list[Text]:
         return [(example.fields["query"], document) for document in example.fields["documents"]]
@@ -117,7 +117,7 @@ class TextRanking(Task):
 
     @staticmethod
     def _document(asked: Any, documents: Sequence[str]) -> int:
-        index = int(asked) if isinstance(asked, str) and asked.isdecimal() else asked
+        index = whole_number(asked) if isinstance(asked, str) else asked
         if isinstance(index, int) and 0 <= index < len(documents):
             return index
         raise InvalidRequestError(f"target: must be the index of a document, from 0 to {len(documents) - 1}")

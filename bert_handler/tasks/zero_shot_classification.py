@@ -150,9 +150,9 @@ class ZeroShotClassification(Task):
         template = merged["hypothesis_template"]
         if "{}" not in template:
             raise InvalidRequestError("parameter hypothesis_template must have {} where the label goes")
-        self._check_text("parameter hypothesis_template", template)
+        self.check_text("parameter hypothesis_template", template)
         for label in merged["candidate_labels"] or ():
-            self._check_text("parameter candidate_labels", label)
+            self.check_text("parameter candidate_labels", label)
             if not label.strip():
                 raise InvalidRequestError("parameter candidate_labels has an empty label")
 

@@ -11,14 +11,24 @@ import torch
 from captum.attr import FeatureAblation, LayerIntegratedGradients
 
 from bert_handler import serving
-from bert_handler.errors import DeadlineError, InvalidRequestError, QueueFullError, UnservableError
+from bert_handler.engines.base import collate
+from bert_handler.errors import (
+    DeadlineError,
+    InternalError,
+    InvalidRequestError,
+    QueueFullError,
+    RequestTooLargeError,
+    UnservableError,
+)
 from bert_handler.explain import Explainer
+from bert_handler.explanations import methods
 from bert_handler.explanations.gradients import Scene
 from bert_handler.explanations.options import Options
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Request, Row, Tokens
 from bert_handler.serving import Call
 from bert_handler.tasks.base import EXPLANATION_FIELDS
+from bert_handler.tasks.question_answering import Spans
 from tests.zoo import ENCODERS
 
 TEXTS = [
@@ -236,6 +246,17 @@ def test_an_answer_has_a_start_and_an_end(zoo, load):
     assert CONTEXT[slice(*chosen["target_place"].values())] == "Wolfgang"
 
 
+def test_the_best_answer_is_explained_where_the_model_decides_that_there_is_none(zoo, load, monkeypatch):
+    predictor = load(zoo("bert", "question_answering"))
+    instance = {"question": "Where do I live?", "context": CONTEXT, "handle_impossible_answer": True}
+    answers = predictor.predict([{**instance, "top_k": 2}])[0]["answers"]
+    monkeypatch.setattr(Spans, "null_score", property(lambda _: 1.0, lambda *_: None), raising=False)
+    assert predictor.predict([instance])[0]["predict"] == ""
+    explanation = predictor.explain([instance], n_steps=4)[0]
+    assert explanation["predicted_label"] == ""
+    assert explanation["target"] == answers[0]["answer"]
+
+
 def test_tokens_of_the_client_are_explained_without_offsets(bert):
     ids = np.array(bert.task.model.tokenizer.backend.encode(TEXTS[0]).ids)
     explanation = bert.explain([Tokens({"input_ids": ids})], n_steps=4)[0]
@@ -263,6 +284,7 @@ def test_predictions_ignore_the_keys_of_explanations(bert):
     [
         ({"n_steps": 0}, "n_steps must be an integer from 1 to 1000"),
         ({"n_steps": True}, "n_steps must be"),
+        ({"n_steps": "9" * 5000}, "n_steps must be"),
         ({"method": "shap"}, "method='shap' is unknown"),
         ({"baseline": "text"}, "baseline_text is missing"),
         ({"baseline": "pad", "baseline_text": "a"}, "baseline_text needs baseline: text"),
@@ -277,6 +299,43 @@ def test_predictions_ignore_the_keys_of_explanations(bert):
 def test_wrong_options_are_named(bert, options, message):
     with pytest.raises(InvalidRequestError, match=message):
         bert.explain([TEXTS[0]], **options)
+
+
+def test_a_baseline_text_has_the_limit_of_a_text(zoo, load):
+    predictor = load(zoo("bert", "sequence_classification"), max_input_chars=100)
+    with pytest.raises(RequestTooLargeError, match="baseline_text has 101 characters; max_input_chars is 100"):
+        predictor.explain([TEXTS[0]], baseline_text="a" * 101)
+
+
+def test_a_defect_while_options_are_read_is_the_requests_own(bert, monkeypatch):
+    monkeypatch.setattr("bert_handler.explain.split", lambda _: 1 / 0)
+    response = bert.explainer.respond(Request([TEXTS[0]] * 2))
+    assert [str(item.error) for item in response.predictions] == [str(InternalError())] * 2
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Of the forwards of explanations, one number each."""
+    seen, of_ids = [], Scene.of_ids
+    monkeypatch.setattr(methods, "collate", lambda rows, padding: seen.append(len(rows)) or collate(rows, padding))
+    monkeypatch.setattr(Scene, "of_ids", lambda self, ids, *rest: seen.append(len(ids)) or of_ids(self, ids, *rest))
+    return seen
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "feature_ablation"])
+@pytest.mark.parametrize(("asked", "most"), [(2, 2), (4096, 128 // 15)])
+def test_a_step_has_rows_up_to_the_number_that_is_asked_for_and_to_a_number_of_tokens(bert, rows, method, asked, most):
+    assert bert.predict([TEXTS[0]])[0].input_tokens >= 15
+    bert.explain([TEXTS[0]], method=method, n_steps=16, internal_batch_size=asked)
+    assert 1 < max(rows) <= most
+
+
+def test_a_variant_is_computed_once_for_all_targets(bert, rows):
+    (explanation,) = bert.explain([TEXTS[1]], method="feature_ablation", target=["LABEL_0", "LABEL_1", "LABEL_2"])
+    n_words = len(explanation["words"])
+    assert sum(rows) == 2 + n_words
+    alone = [bert.explain([TEXTS[1]], method="feature_ablation", target=n)[0]["importances"] for n in range(3)]
+    assert [target["importances"] for target in explanation["explanations"]] == alone
 
 
 def test_a_deadline_gives_the_best_answer_so_far(bert):
