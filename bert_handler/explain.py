@@ -118,9 +118,12 @@ class Explainer:
         future.add_done_callback(self._leave)
         return future
 
-    def timed(self, request: Request) -> Request:
-        """The request with the setting's deadline, or its own where that is sooner."""
-        latest = time.monotonic() + self._predictor.config.request_timeout_s
+    def timed(self, request: Request, started: float | None = None) -> Request:
+        """The request with the setting's deadline, or its own where that is sooner.
+
+        started: time.monotonic() from which the setting's counts, default now.
+        """
+        latest = (time.monotonic() if started is None else started) + self._predictor.config.request_timeout_s
         return request._replace(deadline=sooner(request.deadline, latest))
 
     def _answer(self, future: Future[Response]) -> None:

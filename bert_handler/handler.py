@@ -89,9 +89,14 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         return [self._decode(row, index) for index, row in enumerate(data)]
 
     def inference(self, data: list[Call], *args: Any, **kwargs: Any) -> list[Answer]:
-        """Predict all instances of all rows together."""
-        answers = serving.answers(data, serving.begin(self.predictor, data))
-        return [self._finished(answer, index) for index, answer in enumerate(answers)]
+        """Predict all instances of all rows together; meanwhile explain and stream, one row after another.
+
+        TorchServe answers a batch as a whole, so that the time of all its rows counts from here on.
+        """
+        started = time.monotonic()
+        pendings = serving.begin(self.predictor, data)
+        others = {index: self._apart(call, index, started) for index, call in enumerate(data) if call.is_apart}
+        return [others.get(index, answer) for index, answer in enumerate(serving.answers(data, pendings))]
 
     def postprocess(self, data: list[Answer]) -> list[Any]:
         """Encode each answer and set its row's status, content type and headers."""
@@ -147,20 +152,19 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         except InvalidRequestError as exc:
             return Call(error=exc)
 
-    def _finished(self, answer: Answer, index: int) -> Answer:
-        call = answer.call
-        if call.request is None or call.kind == "predict":
-            return answer
+    def _apart(self, call: Call, index: int, started: float) -> Answer:
+        """Answer what is no plain prediction, in the time that counts from `started`."""
         if call.kind == "explain":
-            return serving.explained(self.predictor, call)
-        return Answer(self._streamed(call.request, index)._replace(trace=call.trace))
+            return serving.explained(self.predictor, call, started)
+        assert call.request is not None
+        return Answer(self._streamed(call.request, index, started)._replace(trace=call.trace))
 
-    def _streamed(self, request: Request, index: int) -> Call:
+    def _streamed(self, request: Request, index: int, started: float) -> Call:
         """Send all events but the last as intermediate responses; the last one is the row's answer."""
         outputs = tuple(request.outputs or self.predictor.outputs)
         event = b""
         try:
-            with serving.open_stream(self.predictor, request) as stream:
+            with serving.open_stream(self.predictor, request, started=started) as stream:
                 self.context.set_response_content_type(index, serving.EVENT_STREAM)
                 row = {index: self.context.get_request_id(index)}
                 for following in serving.events(stream, outputs):

@@ -263,6 +263,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
             await asyncio.sleep(DRAIN_S)
             while self.guard.n_active and self._grace_left() > 1:
                 await asyncio.sleep(0.02)
+            # It would wait for open connections as long again.
+            server.config.timeout_graceful_shutdown = self._grace_left()
             server.should_exit = True
 
         def handle(number: int, frame: Any) -> None:

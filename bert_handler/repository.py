@@ -20,6 +20,7 @@ from starlette.routing import Route
 from bert_handler import jsonio
 from bert_handler.errors import BertHandlerError, InternalError, ModelNotFoundError, RequestError, UnservableError
 from bert_handler.protocols import error_reply
+from bert_handler.serving import settle
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,12 @@ class Repository:
 
     def _retire(self, model: Any) -> None:
         async def retire() -> None:
+            nonlocal model
             await asyncio.sleep(RETIRE_AFTER_S)
             await asyncio.to_thread(model.stop)
+            # It is part of cycles, and no collection looks at what is settled.
+            model = None
+            await asyncio.to_thread(settle)
 
         if model is not None:
             task = asyncio.get_running_loop().create_task(retire())

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 import bert_handler
 from bert_handler import jsonio, openapi
-from bert_handler.asgi import Answering, Asked, Endpoint, Watch
+from bert_handler.asgi import HARDENING, Answering, Asked, Endpoint, Watch
 from bert_handler.errors import ModelNotFoundError, NotReadyError
 from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
@@ -25,7 +25,7 @@ from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
 DEFAULT_BODY_BYTES = 32 * 2**20
 EXTENSIONS = ["binary_tensor_data"]
-_STREAM = {"content-type": EVENT_STREAM, "cache-control": "no-cache"}
+_STREAM = {"content-type": EVENT_STREAM, **{name.decode(): value.decode() for name, value in HARDENING}}
 
 Events = AsyncIterator[bytes]
 

@@ -51,6 +51,11 @@ class Call(NamedTuple):
     trace: Trace = UNTRACED
 
     @property
+    def is_apart(self) -> bool:
+        """Whether its answer is made of more than predictions."""
+        return self.request is not None and self.kind != "predict"
+
+    @property
     def predicted(self) -> Request | None:
         """The request where its answer is made of predictions."""
         return self.request if self.kind == "predict" else None
@@ -71,6 +76,8 @@ def settle() -> None:
     Texts are tokenized on the thread that asks: the cores are for forwards, and to hand them some texts
     takes longer than to tokenize them.
     """
+    # What was settled before may be out of use by now.
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
@@ -151,11 +158,14 @@ def refused(call: Call, error: RequestError) -> Answer:
     return Answer(call._replace(error=error))
 
 
-def explained(predictor: Predictor, call: Call) -> Answer:
-    """Answer a request for explanations on this thread."""
+def explained(predictor: Predictor, call: Call, started: float | None = None) -> Answer:
+    """Answer a request for explanations on this thread.
+
+    started: time.monotonic() from which deadlines count, default now.
+    """
     assert call.request is not None
-    request = predictor.explainer.timed(call.request)
-    return in_time(call, predictor.explainer.respond(request), request.deadline)
+    request = predictor.explainer.timed(call.request, started)
+    return in_time(call, predictor.explainer.respond(request, started), request.deadline)
 
 
 def encode(predictor: Predictor, answer: Answer) -> Reply:
@@ -210,12 +220,14 @@ def _weighed(accepted: str) -> tuple[str, float]:
         return name, 1.0
 
 
-def open_stream(predictor: Predictor, request: Request, wake: Callable[[], None] | None = None) -> TextStream:
+def open_stream(
+    predictor: Predictor, request: Request, wake: Callable[[], None] | None = None, started: float | None = None
+) -> TextStream:
     """Start generating the answer to a request of one instance; RequestError where it is refused.
 
-    wake: as in TextStream, for a reader that must not block.
+    wake: as in TextStream, for a reader that must not block.  started: as in `explained`.
     """
-    latest = time.monotonic() + predictor.config.request_timeout_s
+    latest = (time.monotonic() if started is None else started) + predictor.config.request_timeout_s
     return predictor.stream(request, sooner(request.deadline, latest), wake)
 
 
@@ -229,10 +241,15 @@ def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:
         for piece in stream:
             yield b"data: " + jsonio.dumps({"text": piece}) + b"\n\n"
     except RequestError as exc:
-        yield b"event: error\ndata: " + error_reply(exc).body + b"\n\n"
+        yield error_event(exc)
         return
     if stream.prediction is not None:
         whole = {name: stream.prediction[name] for name in outputs}
         if stream.prediction.truncated:
             whole.update(truncated=True, input_tokens=stream.prediction.input_tokens)
         yield b"data: " + jsonio.dumps(whole) + b"\n\n"
+
+
+def error_event(error: RequestError) -> bytes:
+    """The event that ends a stream which cannot go on."""
+    return b"event: error\ndata: " + error_reply(error).body + b"\n\n"

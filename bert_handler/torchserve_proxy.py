@@ -19,7 +19,7 @@ from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
-from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM
+from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM, error_event
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ FORWARDED = (
 )
 FORMS = (FORM, "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
+TIMEOUT_S = 150.0
+"""For an answer, unless the caller says how long it waits: more than a model takes with the default settings."""
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
 NO_WORKER = "has no worker to serve inference request"
@@ -49,7 +51,7 @@ class TorchServe:
     key_file: its key_file.json, where token authorization is on; read again when it changes.
     """
 
-    def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = 120) -> None:
+    def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._key_file = key_file
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
@@ -207,6 +209,11 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             yield b""
             async for chunk in response.aiter_raw():
                 yield chunk
+        except httpx.HTTPError as exc:
+            logger.warning(
+                "TorchServe at %s: %s, request_id=%a", self.server.url, type(exc).__name__, caller_of(headers)
+            )
+            yield error_event(_unreachable(exc))
         finally:
             await response.aclose()
             record(self.name, self.metrics, headers, response.status_code, time.perf_counter() - started)

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 
 import typer
 
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE, RESPONSE_TIMEOUT_S
 
 
 def config(
@@ -18,7 +18,9 @@ def config(
     workers: Optional[int] = typer.Option(None, min=1, help="Workers a model; default: as many as help and fit."),
     batch_size: int = typer.Option(BATCH_SIZE, min=1, help="Most requests that are handed over together."),
     max_batch_delay: int = typer.Option(BATCH_DELAY_MS, min=0, help="Milliseconds it waits for them, also when idle."),
-    response_timeout: int = typer.Option(120, min=1, help="Seconds for one batch."),
+    response_timeout: int = typer.Option(
+        RESPONSE_TIMEOUT_S, min=1, help="Seconds for one batch; more than the setting request_timeout_s."
+    ),
     startup_timeout: Optional[int] = typer.Option(None, min=1, help="Seconds for loading; default: by size."),
     queue_size: int = typer.Option(1000, min=1, help="Requests that may wait; more are refused."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on; else it is off."),

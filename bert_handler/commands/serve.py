@@ -22,6 +22,9 @@ def serve(
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     torchserve: Optional[str] = typer.Option(None, help="URL of a TorchServe to stand in front of."),
     torchserve_key_file: Optional[Path] = typer.Option(None, help="Its key_file.json, where authorization is on."),
+    torchserve_timeout_s: Optional[float] = typer.Option(
+        None, min=0.001, help="Seconds for its answer; default: 150, or what the request's header says."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 in a container."),
     http_port: int = typer.Option(8080, min=1, max=MAX_PORT, help="REST port."),
     grpc_port: int = typer.Option(8081, min=0, max=MAX_PORT, help="gRPC port; 0 for none."),
@@ -61,7 +64,8 @@ def serve(
         }
         refuse_given(options, "the models are TorchServe's, and so are their settings")
     else:
-        refuse_given({"--torchserve-key-file": torchserve_key_file}, "goes with --torchserve")
+        fronts = {"--torchserve-key-file": torchserve_key_file, "--torchserve-timeout-s": torchserve_timeout_s}
+        refuse_given(fronts, "goes with --torchserve")
     if enable_repository is not None and not enable_repository.is_dir():
         raise ConfigError(f"--enable-repository {enable_repository} is no directory")
     tls = _tls(tls_cert, tls_key)
@@ -89,9 +93,10 @@ def serve(
         tls=tls,
     )
     if torchserve is not None:
-        from bert_handler.torchserve_proxy import TorchServe, front_models
+        from bert_handler.torchserve_proxy import TIMEOUT_S, TorchServe, front_models
 
-        models = front_models(TorchServe(torchserve, torchserve_key_file), name)
+        behind = TorchServe(torchserve, torchserve_key_file, torchserve_timeout_s or TIMEOUT_S)
+        models = front_models(behind, name)
     else:
         load = _loader(engine, device, require_signature)
         models = _load(target, name, load)

@@ -12,7 +12,7 @@ import typer
 from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.config import read_settings
 from bert_handler.errors import ArchiveError
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE, RESPONSE_TIMEOUT_S
 
 if TYPE_CHECKING:
     from bert_handler.schema import Identity
@@ -31,6 +31,11 @@ def torchserve(
     ),
     max_batch_delay: Optional[int] = typer.Option(
         None, min=0, help=f"Milliseconds it waits for them, also when idle; default: {BATCH_DELAY_MS}."
+    ),
+    response_timeout: Optional[int] = typer.Option(
+        None,
+        min=1,
+        help=f"Seconds for a batch, above the setting request_timeout_s; default: {RESPONSE_TIMEOUT_S}.",
     ),
     workers: Optional[int] = typer.Option(None, min=1, help="Worker processes with a model each; default: 1."),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on."),
@@ -62,6 +67,7 @@ def torchserve(
                 "--workers": workers,
                 "--batch-size": batch_size,
                 "--max-batch-delay": max_batch_delay,
+                "--response-timeout": response_timeout,
                 "--token-auth": token_auth,
             }
             refuse_given(options, f"{pod_config} settles it for this pod; leave it out, or change it there")
@@ -69,6 +75,7 @@ def torchserve(
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive, identity = _archive(target, directory)
         given = {"workers": workers, "batch_size": batch_size, "max_batch_delay_ms": max_batch_delay}
+        given["response_timeout_s"] = response_timeout
         own = {field: value for field, value in given.items() if value is not None}
         model = RegisteredModel(archive.name, identity.version, **own)
         settings = TorchServeSettings(

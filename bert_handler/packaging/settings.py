@@ -10,6 +10,7 @@ from bert_handler import jsonio
 
 BATCH_SIZE = 32
 """A worker answers one batch after the other: with 8, its cores wait a fifth of the time for the next one."""
+RESPONSE_TIMEOUT_S = 150
 BATCH_DELAY_MS = 3
 """With none, TorchServe hands over one request at a time."""
 
@@ -19,6 +20,8 @@ class RegisteredModel:
     """One entry of `model_snapshot`.
 
     max_batch_delay_ms: TorchServe waits this long for a batch to fill, also when it is idle.
+    response_timeout_s: of one batch, after which TorchServe ends the worker: more than the setting
+        request_timeout_s, at which the handler answers itself.
     startup_timeout_s: for loading alone; without it loading shares response_timeout_s.
     """
 
@@ -27,7 +30,7 @@ class RegisteredModel:
     workers: int = 1
     batch_size: int = BATCH_SIZE
     max_batch_delay_ms: int = BATCH_DELAY_MS
-    response_timeout_s: int = 120
+    response_timeout_s: int = RESPONSE_TIMEOUT_S
     startup_timeout_s: int = 600
 
     def snapshot(self) -> Mapping[str, object]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bert_handler.errors import ConfigError, InvalidRequestError
-from bert_handler.parameters import Parameter
+from bert_handler.parameters import Parameter, quoted
 from bert_handler.schema import IntArray, OutputSpec, Row
 from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
 from bert_handler.tasks.instances import EncodedExample, Example, Model
@@ -19,6 +19,8 @@ from bert_handler.tokenization import Encoded
 Ranking = list[tuple[int, float]]
 """Token ids and their probabilities, the best one first."""
 
+NO_TARGETS = np.zeros(1, dtype=np.int64)
+"""Never empty, so that the graph's inputs have the same form with and without targets."""
 MAX_TOP_K = 100
 """So many candidates leave the graph for each mask, however few a request asks for."""
 
@@ -57,6 +59,7 @@ class FillMask(Task):
         self._mask_id = spec.mask_id
         self._mask_token = spec.mask_token
         self.sample = f"The fox {spec.mask_token} over the dog."
+        self._last_targets: tuple[object, IntArray | str] = (None, NO_TARGETS)
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -91,7 +94,7 @@ class FillMask(Task):
                 f"a mask is cut off: the text has {sequence.n_tokens} tokens and the model takes "
                 f"{self.model.max_length}; set truncation to 'stride'"
             )
-        targets = self._target_ids(example.parameters["targets"] or ())
+        targets = self._target_ids(example.parameters["targets"])
         rows = []
         for i, kept in enumerate(sequence.windows):
             places = np.flatnonzero(deciding[kept] == i)
@@ -139,14 +142,26 @@ class FillMask(Task):
             filled.append({"token_str": token_text, "token": token, "score": score, "sequence": text})
         return filled
 
-    def _target_ids(self, targets: Sequence[str]) -> IntArray:
+    def _target_ids(self, targets: Sequence[str] | None) -> IntArray:
+        """Their ids, looked up once for the instances of a request that have them in common."""
+        known, found = self._last_targets
+        if known is not targets:
+            found = NO_TARGETS if targets is None else self._find_targets(targets)
+            self._last_targets = targets, found
+        if isinstance(found, str):
+            raise InvalidRequestError(found)
+        return found
+
+    def _find_targets(self, targets: Sequence[str]) -> IntArray | str:
+        """The ids, each once, or what is wrong with one of the targets."""
         tokenizer = self.model.tokenizer
+        own = [tokenizer.backend.token_to_id(target) for target in targets]
+        others = [target for target, token in zip(targets, own) if token is None]
+        encoded = iter(tokenizer.backend.encode_batch(others, add_special_tokens=False))
         ids = []
-        for target in targets:
-            known = tokenizer.backend.token_to_id(target)
-            found = tokenizer.backend.encode(target, add_special_tokens=False).ids if known is None else [known]
+        for target, token in zip(targets, own):
+            found = next(encoded).ids if token is None else [token]
             if len(found) != 1 or found[0] == tokenizer.spec.unk_id:
-                raise InvalidRequestError(f"parameter targets: {target!r} is not one token of this model's vocabulary")
+                return f"parameter targets: {quoted(target)} is not one token of this model's vocabulary"
             ids += found
-        # Never empty, so that the graph's inputs have the same form with and without targets.
-        return np.array(list(dict.fromkeys(ids)) or [0], dtype=np.int64)
+        return np.array(list(dict.fromkeys(ids)), dtype=np.int64)

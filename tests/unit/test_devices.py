@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from bert_handler import Predictor
 from bert_handler.engines import engine_class
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, DeadlineError
 from bert_handler.loading import choose_device
 from bert_handler.packaging.mar import build
 from bert_handler.unpacking import unpack
@@ -109,6 +110,23 @@ async def test_a_host_whose_device_has_failed_asks_to_be_started_again(load, zoo
         assert [client.get(path).status_code for path in paths] == [status] * 3
         assert (await servicer.ServerLive(None, None)).live != lost
         assert (await servicer.ServerReady(None, None)).ready != lost
+
+
+def test_explanations_of_a_batch_share_the_time_of_its_predictions(zoo, load, monkeypatch):
+    """One begins when the one before it ends, and the answers leave together."""
+    handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
+    handler.predictor = load(zoo("bert", "sequence_classification"))
+    slow = handler.predictor.explainer._explain
+    monkeypatch.setattr(handler.predictor.explainer, "_explain", lambda *given: (time.sleep(0.2), slow(*given))[1])
+    explained = {"explain": "True"}
+    headers = [{"x-request-timeout-ms": "100"}, explained, explained, {}]
+    handler._identified = headers.__getitem__
+    answers = handler.inference(handler.preprocess([{"body": b'{"text": "a fox", "deadline_ms": 300}'}] * 4))
+    refused = [answer.call.error for answer in answers]
+    assert [type(error) for error in (refused[0], refused[3])] == [DeadlineError, type(None)]
+    first, second = (answer.response.predictions[0] for answer in answers[1:3])
+    assert first["explanation"]["words"]
+    assert isinstance(second.error, DeadlineError)
 
 
 def test_a_torchserve_worker_whose_device_has_failed_ends(onnx_model, tmp_path):

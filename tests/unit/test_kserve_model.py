@@ -7,21 +7,26 @@ import gc
 import json
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from starlette.testclient import TestClient
 
-from bert_handler import Predictor
+from bert_handler import Predictor, repository
+from bert_handler.asgi import HARDENING, Application
 from bert_handler.errors import ModelNotFoundError
 from bert_handler.generation import TextStream
 from bert_handler.metrics import REQUEST_LOGGER
+from bert_handler.routes import Routes
 
 pytest.importorskip("kserve")
 from bert_handler.arrivals import tell
 from bert_handler.kserve_model import LocalModel
 from bert_handler.repository import Repository
+from bert_handler.serving import settle
 
 EXPLAIN = {"explain": "True"}
 
@@ -162,6 +167,18 @@ async def test_a_reader_that_is_cancelled_closes_its_stream(generator, engine, c
     assert counted()[0] == {"200": 1}
 
 
+async def test_the_memory_of_a_model_is_free_when_it_is_unloaded(zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(repository, "RETIRE_AFTER_S", 0)
+    models = {"m": LocalModel("m", Predictor.load(zoo("bert", "sequence_classification"), device="cpu", environ={}))}
+    await models["m"].reply(b"a fox", {}, None)
+    engine = weakref.ref(models["m"].predictor.engine)
+    settle()
+    keeper = Repository(models, tmp_path, None)
+    await keeper.unload("m")
+    await asyncio.gather(*keeper._retiring)
+    assert engine() is None
+
+
 async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
     (tmp_path / "m.mar").touch()
     loading, go_on, models = threading.Event(), threading.Event(), {}
@@ -171,22 +188,29 @@ async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
         assert go_on.wait(10)
         return model
 
-    repository = Repository(models, tmp_path, load)
-    loaded = asyncio.ensure_future(repository.load("m"))
+    keeper = Repository(models, tmp_path, load)
+    loaded = asyncio.ensure_future(keeper.load("m"))
     await asyncio.to_thread(loading.wait, 10)
-    unloaded = asyncio.ensure_future(repository.unload("m"))
+    unloaded = asyncio.ensure_future(keeper.unload("m"))
     await asyncio.sleep(0.05)
     go_on.set()
     await asyncio.gather(loaded, unloaded)
     assert models == {}
     with pytest.raises(ModelNotFoundError):
-        await repository.unload("m")
+        await keeper.unload("m")
 
 
 def test_a_closed_loop_does_not_reach_the_engine():
     loop = asyncio.new_event_loop()
     loop.close()
     TextStream(wake=partial(tell, loop, print)).put("a")
+
+
+def test_streams_have_the_headers_of_every_answer(generator):
+    client = TestClient(Application(Routes(lambda: {"g": generator}).routes()))
+    response = client.post("/predictions/g", content=b"the dog", headers={"accept": "text/event-stream"})
+    assert response.headers["content-type"] == "text/event-stream"
+    assert {(name.encode(), value.encode()) for name, value in response.headers.items()} >= set(HARDENING)
 
 
 async def _read(events):

@@ -90,12 +90,15 @@ EVENTS = [b'data: {"text":"a"}\n\n', b'data: {"predict":"a"}\n\n']
 
 
 class Body(httpx.AsyncByteStream):
-    def __init__(self):
+    def __init__(self, error=None):
         self.closed = False
+        self.error = error
 
     async def __aiter__(self):
         for event in EVENTS:
             yield event
+            if self.error is not None:
+                raise self.error
 
     async def aclose(self):
         self.closed = True
@@ -122,6 +125,22 @@ async def test_a_stream_is_passed_on_and_counted_at_its_end(answering):
     assert [event async for event in events] == EVENTS
     assert model.metrics.requests == {"200": 1}
     assert body.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (httpx.ReadError("gone"), "TorchServe is not reachable; try again"),
+        (httpx.ReadTimeout("late"), "TorchServe did not answer in time"),
+    ],
+)
+async def test_a_stream_whose_torchserve_goes_ends_with_an_error_event(answering, caplog, error, told):
+    body = Body(error)
+    model = answering(200, headers={"content-type": "text/event-stream"}, stream=body)
+    events = [event async for event in await model.stream(b"a", {"x-request-id": "r-17"}, None)]
+    assert events == [EVENTS[0], b'event: error\ndata: {"error":"%s"}\n\n' % told.encode()]
+    assert body.closed
+    assert "request_id='r-17'" in caplog.text
 
 
 async def test_a_stream_that_nobody_begins_to_read_gives_its_connection_back(answering):

@@ -58,7 +58,7 @@ def test_pod_of_the_seed(capsys, mar):
                     "maxWorkers": 1,
                     "batchSize": 32,
                     "maxBatchDelay": 3,
-                    "responseTimeout": 120,
+                    "responseTimeout": 150,
                     "startupTimeout": 150,
                 }
             }

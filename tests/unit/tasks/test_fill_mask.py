@@ -15,7 +15,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from bert_handler import Predictor
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
-from bert_handler.schema import Tokens
+from bert_handler.schema import Request, Tokens
 from bert_handler.tasks.fill_mask import MAX_TOP_K
 from tests.zoo import CORPUS, ENCODERS
 
@@ -83,6 +83,20 @@ def test_requests_choose_how_many_and_which_tokens(architecture, zoo, load, refe
     assert_same(found[2], pipeline(text, targets=targets))
     assert_same(found[3], pipeline(text, top_k=MAX_TOP_K))
     assert_same(predictor.predict([text], targets=targets, top_k=2)[0]["predict"], pipeline(text, targets=targets)[:2])
+
+
+def test_targets_are_looked_up_once_for_all_instances(predictor, monkeypatch):
+    looked, find = [], predictor.task._find_targets
+    monkeypatch.setattr(predictor.task, "_find_targets", lambda targets: looked.append(targets) or find(targets))
+    texts = [masked(predictor, text) for text in TEXTS[:2]]
+    first = predictor.predict(texts, targets=["The", "and"])
+    assert looked == [["The", "and"]]
+    assert predictor.predict([{"text": texts[1], "targets": ["and", "The"]}])[0]["predict"] == first[1]["predict"]
+    refused = predictor.respond([Request([*texts, texts[0]], parameters={"targets": ["the", "a" * 50]})])[0]
+    assert [str(item.error) for item in refused.predictions] == [
+        "parameter targets: (50 characters) is not one token of this model's vocabulary"
+    ] * 3
+    assert len(looked) == 3
 
 
 def test_targets_are_tokenized_as_the_text_is(predictor):
