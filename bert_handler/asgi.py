@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Callable, Union, cast
 
@@ -31,7 +32,7 @@ from bert_handler.errors import (
     UnauthorizedError,
     WrongMethodError,
 )
-from bert_handler.guard import Guard
+from bert_handler.guard import STOPPING, Guard
 from bert_handler.metrics import caller_of, log_request
 from bert_handler.protocols import error_reply
 from bert_handler.schema import Reply
@@ -232,6 +233,12 @@ class Application:
             else:
                 app, scope["path_params"] = found
                 await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not guard.draining:
+                raise
+            # The time to stop is over; where an answer has begun, it stays cut.
+            with suppress(RuntimeError):
+                await write(error_reply(NotReadyError(STOPPING)), send)
         finally:
             guard.n_active -= 1
 

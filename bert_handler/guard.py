@@ -17,6 +17,7 @@ OPEN_PATHS = re.compile(
 )
 """Probes of a kubelet carry no token; they say nothing but whether a model is ready. Nor does a browser
 that opens the playground: its files are the same everywhere, and what they call is guarded."""
+STOPPING = "the server is stopping; try again"
 MANAGEMENT_PATH = "/v2/repository/"
 
 
@@ -70,7 +71,7 @@ class Guard:
         if management and not self._management:
             raise ForbiddenError("models cannot be loaded or unloaded; start the server with --enable-repository")
         if self.draining:
-            raise NotReadyError("the server is stopping; try again")
+            raise NotReadyError(STOPPING)
 
     def admit_http(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The same for a request on HTTP.  headers have lower-case names."""

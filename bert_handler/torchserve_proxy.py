@@ -164,8 +164,7 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
                 headers = {**headers, PROTOCOL_HEADER: protocol.name}
             return await self._passed(await self.server.infer(self.name, body, headers))
         except httpx.HTTPError as exc:
-            kind = type(exc).__name__
-            logger.warning("TorchServe at %s: %s, request_id=%a", self.server.url, kind, caller_of(headers))
+            self._warn(exc, headers)
             return error_reply(_unreachable(exc))
         except RequestError as exc:
             return error_reply(exc)
@@ -210,13 +209,15 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
             async for chunk in response.aiter_raw():
                 yield chunk
         except httpx.HTTPError as exc:
-            logger.warning(
-                "TorchServe at %s: %s, request_id=%a", self.server.url, type(exc).__name__, caller_of(headers)
-            )
+            self._warn(exc, headers)
             yield error_event(_unreachable(exc))
         finally:
             await response.aclose()
             record(self.name, self.metrics, headers, response.status_code, time.perf_counter() - started)
+
+    def _warn(self, exc: httpx.HTTPError, headers: Mapping[str, str]) -> None:
+        kind = type(exc).__name__
+        logger.warning("TorchServe at %s: %s, request_id=%a", self.server.url, kind, caller_of(headers))
 
     async def metadata(self) -> Mapping[str, Any]:
         """V2 model metadata, as the handler behind TorchServe states it, or stated it last."""

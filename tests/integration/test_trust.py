@@ -7,6 +7,7 @@ import ipaddress
 import json
 import shutil
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -251,6 +252,21 @@ def test_sigterm_under_load_loses_nothing(model):
     assert seen[200] > 20
     assert seen[503] > 0
     assert set(grpc_seen) <= {"OK", "UNAVAILABLE"}, grpc_seen
+
+
+def test_a_body_that_never_ends_does_not_hold_a_server_that_stops(model):
+    with kserve_server(model, "--grace-period-s", "3", name="m") as server:
+        with socket.create_connection(("127.0.0.1", server.ports["http-port"])) as half:
+            half.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            started = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            answer = half.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b'{"error":"the server is stopping; try again"}')
+            assert server.process.wait(20) == 0
+            assert 2 <= time.monotonic() - started < 4.5
+        assert "Traceback" not in server.log, server.log
 
 
 def test_a_signature_is_required(model, tmp_path):
