@@ -14,48 +14,65 @@ from bert_handler.errors import ConfigError
 STATE = "state.json"
 MAX_LISTED = 4
 """Differences of two runs that an error message lists."""
+REMEDY = "remove that directory to begin anew, or give another --output"
 
 
 class Parts:
     """The finished parts beside an output, and what they were made from.
 
-    Raises ConfigError where those that are there were made from something else.
+    Raises ConfigError where those that are there were made from something else, or one is missing.
     """
 
     def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
         self._target = target
         self._directory = target.with_name(f"{target.name}.parts")
+        self._joined = target.with_name(f"{target.name}.joined.parts")
+        if self._joined.is_dir():
+            shutil.rmtree(self._joined)
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._n_parts = len(list(self._directory.glob("*.part")))
         known = self._directory / STATE
         content = jsonio.dumps(state)
+        if self._n_parts:
+            self._check_complete()
         if known.is_file():
-            self._check(known.read_bytes(), content)
+            self._check_state(known.read_bytes(), content)
         _write_whole(known, lambda path: path.write_bytes(content))
-        self._n_parts = len(list(self._directory.glob("*.part")))
 
     def __len__(self) -> int:
         return self._n_parts
 
     def add(self, write: Callable[[Path], None]) -> None:
         """Write the next part, whole or not at all."""
-        _write_whole(self._directory / f"{self._n_parts:08d}.part", write)
+        _write_whole(self._part(self._n_parts), write)
         self._n_parts += 1
 
     def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
         """Write the output from all parts, and remove them."""
-        _write_whole(self._target, lambda path: join(sorted(self._directory.glob("*.part")), path))
-        shutil.rmtree(self._directory)
+        _write_whole(self._target, lambda path: join(self._paths(), path))
+        # At once, since a run that found some of them would go on with these.
+        self._directory.rename(self._joined)
+        shutil.rmtree(self._joined)
 
-    def _check(self, found: bytes, wanted: bytes) -> None:
+    def _part(self, number: int) -> Path:
+        return self._directory / f"{number:08d}.part"
+
+    def _paths(self) -> list[Path]:
+        return [self._part(number) for number in range(self._n_parts)]
+
+    def _check_complete(self) -> None:
+        """Nothing is missing before the last part: how many there are says how many rows are done."""
+        for path in (self._directory / STATE, *self._paths()):
+            if not path.is_file():
+                raise ConfigError(f"{self._directory} holds parts of a run, but no {path.name}; {REMEDY}")
+
+    def _check_state(self, found: bytes, wanted: bytes) -> None:
         old, new = jsonio.loads(found), jsonio.loads(wanted)
         keys = [key for key in {**old, **new} if _said(old, key) != _said(new, key)]
         if keys:
             different = "; ".join(f"{key} was {_said(old, key)}, is {_said(new, key)}" for key in keys[:MAX_LISTED])
             more = f"; and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
-            raise ConfigError(
-                f"{self._directory} holds parts of another run ({different}{more}); "
-                "remove it to begin anew, or give another --output"
-            )
+            raise ConfigError(f"{self._directory} holds parts of another run ({different}{more}); {REMEDY}")
 
 
 def _said(state: Mapping[str, Any], key: str) -> str:

@@ -196,7 +196,7 @@ def test_parts_of_another_run_are_not_mixed_in(tmp_path, predictor):
 @pytest.mark.parametrize(
     ("head", "settings", "difference"),
     [
-        ("sequence_classification", {"top_k": 2}, r"\(setting top_k was null, is 2\); remove it"),
+        ("sequence_classification", {"top_k": 2}, r"\(setting top_k was null, is 2\); remove that directory"),
         ("sequence_classification", {"outputs": ["score"]}, r'\(outputs was \["predict"\], is \["score"\]\)'),
         ("token_classification", {}, 'task was "sequence_classification", is "token_classification"; model was'),
     ],
@@ -220,6 +220,40 @@ def test_other_weights_and_a_changed_input_do_not_go_on_with_the_parts(tmp_path,
     os.utime(source, (1, 1))
     with pytest.raises(ConfigError, match=r"input_modified was .*or give another --output"):
         bulk.score(predictor, source, output, 2)
+
+
+@pytest.mark.parametrize("gone", ["state.json", "00000000.part", "00000001.part"])
+def test_an_interruption_while_parts_are_removed_touches_no_other_run(tmp_path, monkeypatch, predictor, gone):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+
+    def interrupted(directory):
+        (directory / gone).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bulk.score(predictor, source, output, 2)
+    assert [row["text"] for row in read(output)] == TEXTS
+    write(source, TEXTS[::-1])
+    assert bulk.score(predictor, source, output, 2) == 4
+    assert [row["text"] for row in read(output)] == TEXTS[::-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
+
+
+@pytest.mark.parametrize("gone", ["state.json", "00000000.part"])
+def test_parts_that_are_not_all_there_are_not_gone_on_with(tmp_path, monkeypatch, predictor, gone):
+    source, output = write(tmp_path / "in.csv", TEXTS * 2), tmp_path / "out.csv"
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk.Job, "join", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            bulk.score(predictor, source, output, 2)
+    (tmp_path / "out.csv.parts" / gone).unlink()
+    with pytest.raises(
+        ConfigError, match=rf"out\.csv\.parts holds parts of a run, but no {gone}; remove that directory"
+    ):
+        bulk.score(predictor, source, output, 2)
+    assert not output.exists()
 
 
 SLOW = """
