@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from bert_handler import jsonio
 from bert_handler.bulk_parquet import Parquet, Record, check_unique, fields_of, text_fields
@@ -118,18 +118,32 @@ class _Csv:
     def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
             names = _Csv._header(columns, specs)
-            csv.writer(file, lineterminator="\n").writerows([[cell(row.get(name)) for name in names] for row in rows])
+            csv.writer(_LineFeeds(file)).writerows([[cell(row.get(name)) for name in names] for row in rows])
 
     @staticmethod
     def join(parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(_Csv._header(columns, specs))
+            csv.writer(_LineFeeds(file)).writerow(_Csv._header(columns, specs))
         with path.open("ab") as sink:
             _append(parts, sink)
 
     @staticmethod
     def _header(columns: Columns, specs: Sequence[OutputSpec]) -> list[str]:
         return [*columns, *(spec.name for spec in specs), "error"]
+
+
+class _LineFeeds:
+    """Ends rows with a line feed alone.
+
+    csv.writer quotes the characters of its own line end and, before Python 3.13, no other, whereas
+    readers take a lone carriage return for a line's end as well; so it keeps its default, which has both.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def _append(parts: Sequence[Path], sink: BinaryIO) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_handler import bulk
-from bert_handler.bulk_formats import WRITERS
+from bert_handler.bulk_formats import READERS, WRITERS
 from bert_handler.errors import ConfigError
 from bert_handler.schema import OutputSpec
 
@@ -135,6 +135,19 @@ def test_what_is_wrong_with_an_input_is_said_before_it_is_scored(tmp_path, predi
     with pytest.raises(ConfigError, match=message):
         bulk.score(predictor, tmp_path / name, tmp_path / "out.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "a\nb", "\r", "a\r", '"\r"', "a,\rb"])
+def test_line_ends_within_a_cell_are_kept(tmp_path, predictor, text):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": text, "id\rid": 1}) + "\n")
+    (row,) = scored(predictor, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert (row["text"], row["id\rid"], row["error"]) == (text, "1", "")
+    assert (tmp_path / "out.csv").read_bytes().endswith(b",\n")
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("text",), (text,)])
+    assert [row["text"] for row in scored(predictor, tmp_path / "in.csv", tmp_path / "copy.csv")] == [text]
+    again = READERS[".csv"].rows(tmp_path / "copy.csv", 0)
+    assert [row["text"] for row in again] == [text]
 
 
 def test_a_cell_of_a_csv_file_may_be_long_and_is_not_the_rest_of_the_file(tmp_path, predictor):
