@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from bert_handler import jsonio
-from bert_handler.client_base import Answer, Exchange, Retry, V2Client, document
+from bert_handler.client_base import Answer, Exchange, Retry, V2Client, document, request_headers
 from bert_handler.errors import ConfigError, DeadlineError, NotReadyError
 
 __all__ = ["Answer", "Client", "Retry", "document"]
@@ -38,12 +38,8 @@ class Client(V2Client):
         ca_file: Path | None = None,
     ) -> None:
         super().__init__(url, retry)
-        headers = {"host": host, "authorization": token and f"Bearer {token}"}
-        if cookies:
-            # As one header: a cookie jar would hold them back from a Host that is not the URL's.
-            headers["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         self._http = httpx.Client(
-            headers={name: value for name, value in headers.items() if value},
+            headers=request_headers(host, cookies, token),
             timeout=timeout_s,
             verify=_certificates(ca_file),
         )

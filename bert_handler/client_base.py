@@ -14,6 +14,7 @@ from typing import Any, Callable, Union
 from bert_handler import jsonio
 from bert_handler.errors import (
     BertHandlerError,
+    ConfigError,
     DeadlineError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -179,6 +180,22 @@ def document(
     if outputs:
         request["outputs"] = [{"name": name} for name in outputs]
     return request
+
+
+def request_headers(host: str | None, cookies: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
+    """What a gateway routes and asks by, as headers without white space around; those not given are left out.
+
+    Raises ConfigError where one is not printable ASCII, without repeating it: it may be a secret.
+    """
+    # As one header: a cookie jar would hold them back from a Host that is not the URL's.
+    pairs = "; ".join(f"{name}={value}" for name, value in (cookies or {}).items())
+    given = {"host": (host or "").strip(), "cookies": pairs.strip(), "token": (token or "").strip()}
+    for name, value in given.items():
+        if not value.isascii() or not value.isprintable():
+            raise ConfigError(f"{name} must be printable ASCII")
+    bearer = given["token"] and f"Bearer {given['token']}"
+    headers = {"host": given["host"], "authorization": bearer, "cookie": given["cookies"]}
+    return {name: value for name, value in headers.items() if value}
 
 
 def refusal(exchange: Exchange, attempts: int = 1) -> BertHandlerError:

@@ -13,7 +13,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from bert_handler import jsonio
-from bert_handler.client_base import Answer, Exchange, Retry, V2Client
+from bert_handler.client_base import Answer, Exchange, Retry, V2Client, request_headers
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
 from bert_handler.protocols.v2_grpc import STATUS, parameters
@@ -76,10 +76,9 @@ class GrpcClient(V2Client):
     ) -> None:
         super().__init__(url, retry)
         self._timeout_s = timeout_s
-        self._metadata = [("authorization", f"Bearer {token}")] if token else []
-        if cookies:
-            self._metadata.append(("cookie", "; ".join(f"{name}={value}" for name, value in cookies.items())))
-        self._channel = _channel(url, host, ca_file)
+        headers = request_headers(host, cookies, token)
+        self._channel = _channel(url, headers.pop("host", None), ca_file)
+        self._metadata = list(headers.items())
 
     def close(self) -> None:
         self._channel.close()

@@ -13,8 +13,9 @@ from google.protobuf import descriptor_pb2
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as sdk
 
 from bert_handler import errors
+from bert_handler.cli import main
 from bert_handler.client import Client, Retry, document
-from bert_handler.client_grpc import MESSAGES, message_type
+from bert_handler.client_grpc import MESSAGES, GrpcClient, message_type
 from bert_handler.commands.infer import cookies
 
 ANSWER = {"model_name": "m", "outputs": [{"name": "predict", "shape": [], "datatype": "BYTES", "data": ["yes"]}]}
@@ -179,6 +180,26 @@ def test_nothing_shows_the_secrets(scripted, caplog):
     with pytest.raises(errors.RequestError) as caught:
         client.infer("bert", "good")
     assert "hidden" not in f"{client!r} {client.__dict__} {caught.value} {caplog.text}"
+
+
+@pytest.mark.parametrize("made", [Client, GrpcClient])
+@pytest.mark.parametrize("secret", ["hidden\nhidden", "hidd\u00e9n", "hidden\x00"])
+@pytest.mark.parametrize("name", ["token", "host", "cookies"])
+def test_what_no_header_can_have_is_refused_unrepeated(made, name, secret):
+    given = {name: {"s": secret} if name == "cookies" else secret}
+    with pytest.raises(errors.ConfigError, match=f"^{name} must be printable ASCII$") as caught:
+        made("http://127.0.0.1:9", **given)
+    assert caught.value.__context__ is None
+
+
+def test_a_line_end_is_no_part_of_a_token(scripted, monkeypatch, capsys):
+    server = scripted((200, {}, ANSWER), (200, {}, ANSWER))
+    Client(server.url, token="t0\n", host=" bert.example.com\n").infer("bert", "good")
+    monkeypatch.setenv("BERT_HANDLER_TOKEN", "t0\n")
+    assert main(["infer", "--url", server.url, "--model", "bert", "--text", "good"]) == 0
+    asked = [{name.lower(): value for name, value in headers.items()} for _, _, headers, _ in server.asked]
+    assert [headers["authorization"] for headers in asked] == ["Bearer t0"] * 2
+    assert asked[0]["host"] == "bert.example.com"
 
 
 def test_unreachable_server_is_not_ready():
