@@ -195,20 +195,24 @@ def _write_checksums(stage: Path) -> None:
 
 
 def _self_test(stage: Path) -> None:
-    """Load the staged archive with the package that it carries, in a process of its own."""
+    """Load the staged archive with the package that it carries, in a process of its own.
+
+    Its dependencies come from where this process has them: PYTHONPATH and the user's packages as well.
+    """
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        # An empty entry is the working directory, which has no part in it.
+        "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]\n"
         "import importlib.util, bert_handler\n"
-        "assert bert_handler.__file__.startswith(sys.argv[1]), bert_handler.__file__\n"
+        "found = bert_handler.__file__\n"
+        "if not found.startswith(sys.argv[1]): sys.exit(f'{found} is not the package of the archive')\n"
         "if importlib.util.find_spec('ts'): import handler\n"
         "from bert_handler import Predictor\n"
         "Predictor.load(sys.argv[1], device='cpu').close()\n"
     )
-    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    # Not in the stage: PYTHONPATH may have relative entries.
     result = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(stage)],
-        env=environ,
-        cwd=stage,
+        [sys.executable, "-c", code, str(stage)],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from bert_handler import Predictor
 from bert_handler.artifact import MANIFEST
 from bert_handler.cli import main
 from bert_handler.errors import ArchiveError, ConfigError
-from bert_handler.packaging.mar import Built, build
+from bert_handler.packaging.mar import Built, _self_test, build
 from bert_handler.unpacking import CHECKSUMS, sha256
 
 
@@ -100,6 +100,26 @@ def test_an_archive_is_not_overwritten_unasked(built: Built, model_dir: Path) ->
 def test_a_name_that_no_file_can_have_stops_the_build(model_dir: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="must be letters, digits, dots, dashes and underscores, 200 at most"):
         build(model_dir, name, "1.0", tmp_path)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_the_self_test_has_the_dependencies_of_this_process_and_the_package_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    stage, libraries, elsewhere = (tmp_path / name for name in ("stage", "libraries", "elsewhere"))
+    for directory in (stage, libraries, elsewhere):
+        (directory / "bert_handler").mkdir(parents=True)
+        (directory / "bert_handler" / "__init__.py").write_text("raise SystemExit('another package')\n")
+    (elsewhere / "own_dependency.py").write_text("raise SystemExit('the working directory')\n")
+    (libraries / "own_dependency.py").write_text("from unittest.mock import Mock\n")
+    (stage / "bert_handler" / "__init__.py").write_text("from own_dependency import Mock\nPredictor = Mock()\n")
+    (stage / "handler.py").touch()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("PYTHONPATH", "../libraries" if relative else str(libraries))
+    _self_test(stage)
+    (stage / "bert_handler" / "__init__.py").write_text("import missing_dependency\n")
+    with pytest.raises(ArchiveError, match="self-test: ModuleNotFoundError: No module named 'missing_dependency'"):
+        _self_test(stage)
 
 
 def test_labels_that_do_not_fit_stop_the_build(model_dir: Path, tmp_path: Path) -> None:
