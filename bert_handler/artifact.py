@@ -23,6 +23,8 @@ from bert_handler.unpacking import sha256, unpack, verify
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_SUFFIXES = {".safetensors", ".bin", ".onnx", ".data", ".xml", ".json", ".txt", ".model"}
 """Of weights, graphs, tokenizers, labels and configurations."""
+PARTS = ".parts"
+"""Ending of the directories that bulk scoring keeps beside its output, which may lie among the model's files."""
 OWN_HANDLERS = (b"class TransformerHandler(", b"Serves the model of this archive.")
 """What the package's handler file has, and the one that `archive` writes, and no other."""
 
@@ -148,8 +150,8 @@ def _tell_of_handler(directory: Path) -> None:
 
 def _is_of_model(name: str) -> bool:
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") for part in path.parts)
-    if hidden or path.parts[0] in {"bert_handler", "MAR-INF"} or path.name == SETUP_CONFIG:
+    foreign = any(part.startswith(".") or part.endswith(PARTS) for part in path.parts)
+    if foreign or path.parts[0] in {"bert_handler", "MAR-INF"} or path.name == SETUP_CONFIG:
         return False
     return path.suffix in MODEL_SUFFIXES
 

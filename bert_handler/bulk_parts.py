@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from bert_handler import jsonio
+from bert_handler.artifact import PARTS
 from bert_handler.errors import ConfigError
 
 STATE = "state.json"
@@ -25,8 +26,8 @@ class Parts:
 
     def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
         self._target = target
-        self._directory = target.with_name(f"{target.name}.parts")
-        self._joined = target.with_name(f"{target.name}.joined.parts")
+        self._directory = target.with_name(f"{target.name}{PARTS}")
+        self._joined = target.with_name(f"{target.name}.joined{PARTS}")
         if self._joined.is_dir():
             shutil.rmtree(self._joined)
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -222,6 +222,17 @@ def test_other_weights_and_a_changed_input_do_not_go_on_with_the_parts(tmp_path,
         bulk.score(predictor, source, output, 2)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_an_output_among_the_models_files_is_gone_on_with(tmp_path, zoo, load, suffix):
+    model = shutil.copytree(zoo("bert", "sequence_classification"), tmp_path / "model")
+    source, output = write(model / "in.csv", TEXTS), model / f"out{suffix}"
+    stopped(load(model), source, output)
+    fingerprint = load(model).task.model.fingerprint()
+    assert bulk.score(load(model), source, output, 2) == 4
+    assert [row["text"] for row in read(output)] == TEXTS
+    assert load(model).task.model.fingerprint() == fingerprint
+
+
 @pytest.mark.parametrize("gone", ["state.json", "00000000.part", "00000001.part"])
 def test_an_interruption_while_parts_are_removed_touches_no_other_run(tmp_path, monkeypatch, predictor, gone):
     source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
