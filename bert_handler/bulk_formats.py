@@ -107,6 +107,11 @@ class _Csv:
         for row in islice(filter(None, cells), start, None):
             record: dict[str, Any] = {**dict.fromkeys(header, ""), **dict(zip(header, row))}
             if len(row) > len(header):
+                if SURPLUS in record:
+                    raise ConfigError(
+                        f"{path.name} has a column {SURPLUS!r}, and a row with cells behind its last column, "
+                        "which are named so; rename the column"
+                    )
                 record[SURPLUS] = row[len(header) :]
             yield record
 

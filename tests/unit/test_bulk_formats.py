@@ -126,6 +126,7 @@ def test_numbers_that_no_type_holds_are_named(tmp_path, predictor):
         ("in.txt", b"good\ncaf\xe9\n", r"in\.txt, line 2: not UTF-8; convert the file, for example with iconv"),
         ("in.csv", b"text,id,id\na,1,2\n", r"in\.csv has two columns named 'id'"),
         ("in.csv", b"text,predict\na,1\n", r"in\.csv has a column 'predict', which the output adds; rename or remove"),
+        ("in.csv", b"text,more\na,b\nc,d,e\n", r"in\.csv has a column 'more', and a row with cells behind .*; rename"),
         ("in.jsonl", b'{"text": "a"}\n{"text": "b", "error": 1}\n', r"in\.jsonl has a column 'error'"),
         ("in.parquet", b"PAR1 and no more", r"in\.parquet cannot be read as Parquet"),
     ],
@@ -164,6 +165,8 @@ def test_cells_behind_the_last_column_are_kept(tmp_path, predictor):
     source.write_text("text,,\na,,,x,y\nb\n")
     assert [row["more"] for row in scored(predictor, source, tmp_path / "out.csv")] == ['["x","y"]', ""]
     assert [row["more"] for row in scored(predictor, source, tmp_path / "out.parquet")] == ['["x","y"]', None]
+    source.write_text("text,more\na,b\n")
+    assert [row["more"] for row in scored(predictor, source, tmp_path / "own.csv")] == ["b"]
 
 
 @pytest.mark.parametrize(
