@@ -6,7 +6,7 @@ the SDK's generated code costs two seconds, and its copy may be loaded beside th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Callable
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from bert_handler import jsonio
 from bert_handler.client_base import Answer, Exchange, Retry, V2Client, request_headers
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
+from bert_handler.parameters import describe
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
 from bert_handler.protocols.v2_grpc import STATUS, parameters
 
@@ -103,8 +104,7 @@ class GrpcClient(V2Client):
     ) -> Answer:
         if explain:
             raise UnservableError("the protocol explains over REST only")
-        content = jsonio.loads(body) if isinstance(body, bytes) else body
-        fields = {**request_fields(content), "model_name": model, "model_version": version or ""}
+        fields = {**request_fields(_parsed(body)), "model_name": model, "model_version": version or ""}
         return self._answered(lambda: self._call("ModelInfer", answer_document, **fields))
 
     def _is(self, method: str, state: str, **fields: Any) -> bool:
@@ -127,21 +127,25 @@ class GrpcClient(V2Client):
 
 
 def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ModelInferRequest from a V2 request as JSON; its tensors become raw contents."""
+    """The fields of a ModelInferRequest from a V2 request as JSON; its tensors become raw contents.
+
+    Raises InvalidRequestError at a field that the message could not have.
+    """
     inputs, blocks = [], []
-    for index, tensor in enumerate(request.get("inputs", ())):
+    for index, tensor in enumerate(_objects(request, "inputs")):
         field = f"inputs[{index}]"
         datatype = check_datatype(tensor.get("datatype"), field)
         values, nesting = from_json(datatype, tensor.get("data"), field)
         shape = fit_shape(check_shape(tensor.get("shape"), field), nesting, field)
-        own = {"name": tensor.get("name", ""), "datatype": datatype}
+        own = {"name": _name(tensor, field), "datatype": datatype}
         inputs.append({**own, "shape": nesting if shape is None else shape})
         blocks.append(to_bytes(datatype, values))
     return {
         "id": str(request.get("id", "")),
         "inputs": inputs,
         "outputs": [
-            {"name": output["name"], "parameters": _parameters(output)} for output in request.get("outputs", ())
+            {"name": _name(output, f"outputs[{index}]"), "parameters": _parameters(output)}
+            for index, output in enumerate(_objects(request, "outputs"))
         ],
         "parameters": _parameters(request),
         "raw_input_contents": blocks,
@@ -235,8 +239,35 @@ def _status(code: str, trailing: Mapping[str, str]) -> int:
     return 413 if code == "RESOURCE_EXHAUSTED" and "retry-after" not in trailing else _HTTP.get(code, 500)
 
 
+def _parsed(body: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
+    try:
+        content = jsonio.loads(body) if isinstance(body, bytes) else body
+    except ValueError as exc:
+        raise InvalidRequestError(f"the request is not JSON: {exc}") from exc
+    if not isinstance(content, Mapping):
+        raise InvalidRequestError(f"the request must be an object, not {describe(content)}")
+    return content
+
+
+def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    items = request.get(field, ())
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+        raise InvalidRequestError(f"{field} must be a list of objects")
+    return items
+
+
+def _name(owner: Mapping[str, Any], field: str) -> str:
+    name = owner.get("name", "")
+    if not isinstance(name, str):
+        raise InvalidRequestError(f"{field}.name must be a string, not {describe(name)}")
+    return name
+
+
 def _parameters(owner: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _parameter(name, value) for name, value in owner.get("parameters", {}).items()}
+    given = owner.get("parameters", {})
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"parameters must be an object, not {describe(given)}")
+    return {name: _parameter(name, value) for name, value in given.items()}
 
 
 def _parameter(name: str, value: Any) -> dict[str, Any]:

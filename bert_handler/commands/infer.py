@@ -69,6 +69,8 @@ def infer(
             body = _body(text, file, output, parameter, request_id)
             if not model:
                 raise ConfigError("give --model; --list names those that are served")
+            if grpc and file is not None:
+                body = _request(file, body)
             answer = client.send(model, body, version=model_version, explain=explain)
             _print(answer.document)
             typer.echo(_timing(answer), err=True)
@@ -115,6 +117,19 @@ def _body(
         return file.read_bytes()
     except OSError as exc:
         raise ConfigError(f"{file} cannot be read: {exc.strerror}") from exc
+
+
+def _request(file: Path, content: bytes) -> Any:
+    """What a file says, for gRPC: its messages are made from it here, not by the server."""
+    from bert_handler import jsonio
+
+    try:
+        request = jsonio.loads(content)
+    except ValueError as exc:
+        raise ConfigError(f"{file} is not JSON: {exc}") from exc
+    if not isinstance(request, dict):
+        raise ConfigError(f"{file} must be a JSON object")
+    return request
 
 
 def _client(grpc: bool) -> Any:

@@ -228,6 +228,34 @@ def test_cookies_come_from_options_else_from_the_environment():
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"inputs": [', "request.json is not JSON: "),
+        ("\x00", "request.json is not JSON: "),
+        ("[]", "request.json must be a JSON object"),
+        ('{"inputs": {}}', "inputs must be a list of objects"),
+        ('{"inputs": [7]}', "inputs must be a list of objects"),
+        ('{"inputs": [{"name": 7, "datatype": "BOOL", "data": []}]}', "inputs[0].name must be a string"),
+        ('{"outputs": [{"name": []}]}', "outputs[0].name must be a string, not a list"),
+        ('{"parameters": []}', "parameters must be an object, not a list"),
+    ],
+)
+def test_a_file_that_is_no_request_is_named_before_it_is_sent_over_grpc(tmp_path, capsys, content, message):
+    (tmp_path / "request.json").write_text(content)
+    words = ["infer", "--grpc", "--url", "http://127.0.0.1:9", "--model", "bert", "--attempts", "1"]
+    assert main([*words, "--file", str(tmp_path / "request.json")]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "message"), [(b"{", "the request is not JSON"), (b"[]", "must be an object, not a list")]
+)
+def test_bytes_that_are_no_request_are_refused_before_they_are_sent_over_grpc(body, message):
+    with GrpcClient("http://127.0.0.1:9") as client, pytest.raises(errors.InvalidRequestError, match=message):
+        client.send("bert", body)
+
+
 @pytest.mark.parametrize("name", [name for name in MESSAGES if "." not in name])
 def test_grpc_messages_are_the_protocols(name):
     made, generated = descriptor_pb2.DescriptorProto(), descriptor_pb2.DescriptorProto()
