@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from bert_handler.packaging import manifest
@@ -9,6 +10,7 @@ from bert_handler.packaging.manifest import GRPC_PORT, HTTP_PORT, USER, Service
 
 MODEL_FORMAT = "bert-handler"
 MODELS = "/mnt/models"
+SERVE = ("serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT))  # noqa: S104
 SECURITY = {
     "runAsNonRoot": True,
     "runAsUser": USER,
@@ -33,7 +35,7 @@ def serving_runtime(service: Service) -> dict[str, Any]:
         "annotations": annotations,
         "supportedModelFormats": [{"name": MODEL_FORMAT, "version": "1", "autoSelect": False}],
         "protocolVersions": ["v1", "v2", "grpc-v2"],
-        "containers": [_container(service)],
+        "containers": [_container(service, {"args": list(SERVE)})],
         "volumes": [_scratch()],
     }
     return {
@@ -46,17 +48,19 @@ def serving_runtime(service: Service) -> dict[str, Any]:
 
 def explainer(service: Service) -> dict[str, Any]:
     """The same image for the explain route, scaled by itself: an explanation costs dozens of forwards."""
-    container = _container(service, STORAGE_URI=service.storage_uri)
+    # KServe appends --model_name, --predictor_host and more to an explainer's arguments; a shell leaves them alone.
+    start = {"command": ["sh", "-c", f"exec bert-handler {shlex.join(SERVE)}"]}
+    container = _container(service, start, STORAGE_URI=service.storage_uri)
     found = {**manifest.scaling(service), "containers": [container], "volumes": [_scratch()]}
     return {name: value for name, value in found.items() if name != "canaryTrafficPercent"}
 
 
-def _container(service: Service, **variables: str) -> dict[str, Any]:
+def _container(service: Service, start: dict[str, list[str]], **variables: str) -> dict[str, Any]:
     port = (GRPC_PORT, "h2c") if service.protocol == "grpc-v2" else (HTTP_PORT, "http1")
     return {
         "name": "kserve-container",
         "image": service.runtime_image,
-        "args": ["serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)],  # noqa: S104
+        **start,
         "env": manifest.environment(service, HOME="/tmp", TMPDIR="/tmp", **variables),  # noqa: S108
         "ports": [{"containerPort": port[0], "name": port[1], "protocol": "TCP"}],
         "resources": manifest.resources(service),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -175,6 +177,22 @@ def test_kserve_host_runs_locked_down(capsys):
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert container["image"] == f"bert-handler:{bert_handler.__version__}"
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_explainer_starts_with_what_kserve_appends(capsys, tmp_path, shell):
+    """KServe's CustomExplainer.GetContainer adds options that `serve` would refuse."""
+    spec = objects(capsys, "--host", "kserve", "--explainer")["InferenceService"]["spec"]
+    container = spec["explainer"]["containers"][0]
+    appended = ["--model_name", "bert", "--predictor_host", "bert-predictor", "--http_port", "8080", "--workers", "64"]
+    program = tmp_path / "bert-handler"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    assert container["command"][0] == "sh"
+    line = [shell, *container["command"][1:], *container.get("args", []), *appended]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    found = subprocess.run(line, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert found.stdout == "serve /mnt/models --host 0.0.0.0 --http-port 8080 --grpc-port 8081\n"
 
 
 def test_replicas_follow_what_the_autoscaler_knows(capsys):
