@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 
@@ -59,15 +59,16 @@ def deploy(
     _check(name, folder, host, device)
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
+    settings, threads = _settings(config, archive, route, host, cpu, memory)
     if manifest is None:
-        options = {"host": host, "device": device, "model": route, "image": image, "cpu": cpu, "memory": memory}
+        amounts = {"cpu": cpu, "memory": memory, "threads": threads}
+        options = {"host": host, "device": device, "model": route, "image": image, **amounts}
         objects = _made_objects(name, claim, folder, facts.weight_bytes, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     else:
         objects = read_objects(manifest)
     marked = find_service(objects, name)
-    settings = _settings(config, archive, route, host, cpu, memory)
     # All that was given holds: from here on, files are written.
     own = directory or Path(f"deploy-{name}")
     own.mkdir(parents=True, exist_ok=True)
@@ -146,16 +147,19 @@ def _made_objects(
     return documents(Service(name, place, startup_s=startup_s(weight_bytes), **options))
 
 
-def _settings(config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str) -> bytes:
+def _settings(
+    config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str
+) -> Tuple[bytes, Optional[int]]:
+    """The content of config.properties, and the threads of each worker where they are planned."""
     from bert_handler.packaging.pod import pod_settings, store_settings
 
     if config is not None:
         if not config.is_file():
             raise ConfigError(f"{config} does not exist")
-        return config.read_bytes()
+        return config.read_bytes(), None
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
-    return settings.text().encode()
+    return settings.text().encode(), settings.models[route].threads
 
 
 def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:

@@ -23,6 +23,7 @@ class RegisteredModel:
     response_timeout_s: of one batch, after which TorchServe ends the worker: more than the setting
         request_timeout_s, at which the handler answers itself.
     startup_timeout_s: for loading alone; without it loading shares response_timeout_s.
+    threads: of each worker, where they are planned; the pod's environment gives them, not the entry.
     """
 
     archive: str
@@ -32,6 +33,7 @@ class RegisteredModel:
     max_batch_delay_ms: int = BATCH_DELAY_MS
     response_timeout_s: int = RESPONSE_TIMEOUT_S
     startup_timeout_s: int = 600
+    threads: int | None = None
 
     def snapshot(self) -> Mapping[str, object]:
         """The entry as TorchServe reads it."""

@@ -219,6 +219,21 @@ def test_own_manifest_has_its_pods_replaced_too(cluster):
     assert annotations == {"sidecar.istio.io/inject": "false"}
 
 
+@pytest.mark.parametrize(("host", "workers", "threads"), [("torchserve", 2, "4"), ("kserve", 1, "8")])
+def test_workers_of_a_pod_share_its_cores(cluster, host, workers, threads):
+    assert cluster.deploy("--host", host, "--cpu", "8", "--memory", "8Gi") == 0
+    properties = (cluster.volume / "config" / "config.properties").read_text()
+    assert f'"minWorkers":{workers}' in properties.replace(" ", "")
+    manifest = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
+    specs = {item["kind"]: item["spec"] for item in manifest}
+    if host == "kserve":
+        container = specs["ServingRuntime"]["containers"][0]
+    else:
+        container = specs["InferenceService"]["predictor"]["pytorch"]
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    assert (variables["BERT_HANDLER_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -383,7 +398,7 @@ def memory_of(objects):
         (["--cpu", "2GB"], "'2GB' is no quantity"),
         (["--memory", "2ki"], "'2ki' is no quantity"),
         (["--memory", "600Mi"], "do not fit a memory limit of 600Mi"),
-        (["--route", "a/b"], "model 'a/b' must be letters"),
+        (["--route", "a/b"], "route 'a/b' must be letters"),
         (["--claim", ""], "claim '' must be"),
         (["--claim", "c/d"], "claim 'c/d' must be"),
         (["--config", "missing.properties"], "missing.properties does not exist"),
