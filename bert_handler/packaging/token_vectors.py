@@ -49,7 +49,11 @@ def _widths(path: Path, rows: int, length: int) -> dict[str, int]:
     """Third sizes of the outputs whose first two are those of the batch."""
     # As it is written: what is fused away has no value.
     session = runtimes.quiet_session(path, optimized=False)
-    feeds = {item.name: np.ones((rows, length), np.int64) for item in session.get_inputs()}
+    # The first of all types of token: a model may have no second one.
+    feeds = {
+        item.name: np.full((rows, length), int(item.name != "token_type_ids"), np.int64)
+        for item in session.get_inputs()
+    }
     names = [item.name for item in session.get_outputs()]
     return {
         name: value.shape[2]

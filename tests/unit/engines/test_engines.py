@@ -89,6 +89,13 @@ def test_architectures_export(tmp_path, zoo, architecture, engine):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
 
 
+def test_a_model_with_one_type_of_token_exports_with_a_tokenizer_that_gives_types(tmp_path, zoo):
+    archive = archived(zoo("bert", "sequence_classification", type_vocab_size=1), tmp_path, engine="onnx")
+    found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
+    for left, right in zip(found, expected):
+        np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
+
+
 def test_an_engine_that_computes_something_else_is_refused(tmp_path, zoo):
     """OpenVINO 2026.4 does not compute DeBERTa's relative positions right, also in the graph as it was exported."""
     with pytest.raises(ConfigError, match="openvino none: outputs differ from torch by"):
