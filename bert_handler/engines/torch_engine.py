@@ -119,6 +119,7 @@ class TorchEngine(Engine):
     @classmethod
     def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> TorchEngine:
         target = find_device(device)
+        _check_quantization(config, target)
         model = load_model(artifact, task, config, getattr(torch, config.dtype))
         if target.type != "cpu":
             check_vocabulary(len(model.get_input_embeddings().weight), task)
@@ -126,8 +127,6 @@ class TorchEngine(Engine):
             torch.set_float32_matmul_precision("highest")
         model = model.to(target).eval()
         if config.quantization == "int8":
-            if target.type != "cpu":
-                raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
             model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
         engine = cls(Graph(model, task), target)
         engine.rounding = ROUNDING[config.dtype]
@@ -208,6 +207,19 @@ class TorchEngine(Engine):
         if self.device == "cpu":
             # A compiled graph is made for a number of threads: for one, and for all cores.
             torch.set_num_threads(threads if threads >= self._all_cores else 1)
+
+
+def _check_quantization(config: HandlerConfig, device: torch.device) -> None:
+    """ConfigError where torch's dynamic quantization, which takes float32 on a CPU, cannot run."""
+    if config.quantization != "int8":
+        return
+    if device.type != "cpu":
+        raise ConfigError("quantization=int8 of the torch engine runs on the CPU only")
+    if config.dtype != "float32":
+        raise ConfigError(
+            f"dtype={config.dtype!r} with quantization='int8': the torch engine quantizes weights of dtype float32 "
+            "only; leave one of the two settings out"
+        )
 
 
 def _is_of_device(error: RuntimeError) -> bool:

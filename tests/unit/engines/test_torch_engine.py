@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bert_handler import Predictor
-from bert_handler.errors import DeviceLostError, InternalError
+from bert_handler.errors import ConfigError, DeviceLostError, InternalError
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,13 @@ def test_what_a_model_keeps_in_float32_stays_so(zoo, load, architecture, head, d
     found = {name for name, value in types.items() if value == torch.float32}
     assert found == {name for name in types if kept in name} != set()
     assert set(types.values()) == {torch.float32, getattr(torch, dtype)}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_not_quantized(zoo, dtype):
+    settings = {"handler": {"device": "cpu", "dtype": dtype, "quantization": "int8"}}
+    with pytest.raises(ConfigError, match=f"dtype='{dtype}' with quantization='int8'"):
+        Predictor.load(zoo("bert", "sequence_classification"), model_yaml=settings, environ={})
 
 
 CUBLAS_ALLOC_FAILED = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"
