@@ -24,7 +24,7 @@ from bert_handler.errors import BertHandlerError, ConfigError
 from bert_handler.exported import ENGINE_FILE, WEIGHTS, Exported, graph_files
 from bert_handler.packaging.export import export, fuse, standardize
 from bert_handler.packaging.int8 import dequantized_products, integer_products
-from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference
+from bert_handler.packaging.parity import TOLERANCE, Outputs, greatest_difference, token_mask
 from bert_handler.packaging.quantization import KEPT_SHARES, Calibrated
 from bert_handler.packaging.samples import default_instances, encode, mixed
 from bert_handler.schema import Instance
@@ -150,7 +150,7 @@ class Trial:
         except BertHandlerError as exc:
             return Measured(engine, quantization, problem=str(exc))
         difference = greatest_difference(
-            self._expected, outputs, [batch.arrays()["attention_mask"] for batch in self._samples.batches]
+            self._expected, outputs, [token_mask(batch.arrays()) for batch in self._samples.batches]
         )
         agreement = self._agreement(outputs)
         problem = ""

@@ -29,6 +29,7 @@ from bert_handler import runtimes
 from bert_handler.packaging.export import save
 from bert_handler.packaging.graph_builder import attribute
 from bert_handler.packaging.int8 import Form, Scaled, activation_scale, flag, optional, rewritten, smoothing_factors
+from bert_handler.packaging.parity import token_mask
 
 KEPT_SHARES = (0.5, 0.95)
 """Of the error that the matrices cause one by one, so much is avoided by keeping the worst in fp32.
@@ -113,7 +114,7 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
     session = runtimes.quiet_session(observed.SerializeToString())
     found: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for feed in feeds:
-        kept = feed["attention_mask"].astype(bool)
+        kept = token_mask(feed).astype(bool)
         for name, values in zip(names, session.run(names, _taken(session, feed))):
             tokens = (
                 values[kept]

@@ -160,6 +160,16 @@ def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
     assert chosen.rate == max(row.rate for row in built.measured if not row.problem)
 
 
+def test_auto_takes_a_tokenizer_that_gives_no_mask(tmp_path, zoo):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    tokenizer = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "model_input_names": ["input_ids"]}))
+    built = build(model, "model", "1.0", tmp_path, engine="auto", calibration=TEXTS * 20)
+    assert {row.engine for row in built.measured} == {"torch", "onnx", "openvino"}
+    assert not [row.problem for row in built.measured if row.quantization == "none" and row.problem]
+
+
 def test_an_engine_only_archive_has_no_torch_weights(tmp_path, zoo):
     archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="onnx", engine_only=True)
     assert answers(archive, TEXTS)[0]["predict"]
