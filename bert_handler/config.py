@@ -37,7 +37,12 @@ SETTINGS: tuple[Parameter, ...] = (
     Parameter("max_length", int, None, "most tokens of one sequence; default: the model's own limit", minimum=3),
     Parameter("captum_explanation", bool, True, "answer explanation requests"),
     Parameter("outputs", list, None, "outputs that are sent when a request names none", minimum=1),
-    Parameter("engine", str, None, "torch, onnx or openvino; default: what the archive carries, else torch"),
+    Parameter(
+        "engine",
+        str,
+        None,
+        "torch, onnx or openvino, or auto for archive to choose; default: what the archive carries, else torch",
+    ),
     Parameter(
         "dtype",
         str,

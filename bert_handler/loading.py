@@ -85,6 +85,8 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[
 
 
 def _engine_for(task: Task, name: str) -> type[Engine]:
+    if name == "auto":
+        raise ConfigError("engine='auto' is settled when a model is archived: bert-handler archive MODEL_DIR ...")
     engine = engine_class(name)
     if task.needs_generation and not engine.supports_generation:
         raise ConfigError(f"engine={name!r} cannot generate text; {task.name} needs engine: torch")

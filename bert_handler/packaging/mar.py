@@ -27,7 +27,7 @@ from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.loading import load_task
 from bert_handler.packaging.names import check_name
-from bert_handler.packaging.staging import stage_model
+from bert_handler.packaging.staging import settle_engine, stage_model
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import read_private_key, sign
@@ -130,6 +130,7 @@ def _carry_engine(
         raise ConfigError(f"--engine {wanted}, but the settings say engine={configured!r}; take one of them out")
     engine = wanted or configured or "torch"
     _check_choice(engine, quantization, calibration)
+    settle_engine(stage)
     if engine == "torch":
         return ()
     engine_class("torch")  # what is exported is its graph: its absence is told by name

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bert_handler import jsonio
 from bert_handler.artifact import Artifact
-from bert_handler.config import SETUP_CONFIG, read_settings
+from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.labels import INDEX_TO_NAME
@@ -46,6 +47,20 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     if not any(stage.glob("*.safetensors")):
         _convert_weights(model_dir, stage, task)
     return checkpoints
+
+
+def settle_engine(stage: Path) -> None:
+    """Take `engine: auto` out of the staged settings: an archive runs on what it carries.
+
+    Raises ConfigError where model-config.yaml says it, which is not written anew.
+    """
+    path = stage / SETUP_CONFIG
+    settings = jsonio.loads(path.read_bytes()) if path.is_file() else {}
+    if settings.get("engine") == "auto":
+        del settings["engine"]
+        path.write_bytes(jsonio.dumps(settings) + b"\n")
+    if read_settings(stage, None, {}).get("engine") == "auto":
+        raise ConfigError(f"{MODEL_CONFIG} says engine: auto; say it in {SETUP_CONFIG}, or as --engine auto")
 
 
 def _copy_model_files(model_dir: Path, stage: Path, left_out: Sequence[str]) -> None:

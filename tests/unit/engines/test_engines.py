@@ -244,6 +244,32 @@ def test_an_engine_that_the_settings_contradict_is_refused(tmp_path, zoo):
         build(model, "model", "1.0", tmp_path, engine="torch")
 
 
+@pytest.mark.parametrize("given", [None, "auto"])
+def test_settings_may_leave_the_engine_to_the_archive(tmp_path, zoo, given):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text('{"engine": "auto", "max_length": 40}')
+    built = build(model, "model", "1.0", tmp_path, engine=given)
+    chosen = next(row.engine for row in built.measured if row.chosen)
+    predictor = Predictor.load(built.path, device="cpu", environ={})
+    predictor.close()
+    assert predictor.engine.name == chosen
+    assert Artifact.open(built.path).directory.joinpath("setup_config.json").read_bytes() == b'{"max_length":40}\n'
+
+
+def test_auto_is_for_archives_only(zoo):
+    with pytest.raises(ConfigError, match="engine='auto' is settled when a model is archived"):
+        answers(zoo("bert", "sequence_classification"), TEXTS, engine="auto")
+
+
+def test_model_config_that_leaves_the_engine_open_is_refused(tmp_path, zoo):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "model-config.yaml").write_text("handler: {engine: auto}\n")
+    with pytest.raises(ConfigError, match=r"model-config.yaml says engine: auto; say it in setup_config.json"):
+        build(model, "model", "1.0", tmp_path)
+
+
 def test_auto_says_why_nothing_is_chosen(tmp_path, zoo, monkeypatch):
     monkeypatch.setattr(engine_choice, "AGREEMENT", 1.1)
     options = {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}
