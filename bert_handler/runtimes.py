@@ -23,7 +23,7 @@ def onnxruntime() -> Any:
     return onnxruntime
 
 
-def quiet_session(graph: Path | bytes, *, optimized: bool = True) -> Any:
+def quiet_session(path: Path, *, optimized: bool = True) -> Any:
     """An ONNX Runtime session for work on graphs, on all cores: what it cannot load or run is raised, not logged.
 
     optimized: else the graph runs as it is written, with each of its values.
@@ -33,8 +33,7 @@ def quiet_session(graph: Path | bytes, *, optimized: bool = True) -> Any:
     options.log_severity_level = 4
     if not optimized:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source = graph if isinstance(graph, bytes) else str(graph)
-    return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def openvino() -> Any:

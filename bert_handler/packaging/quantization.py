@@ -15,6 +15,7 @@ What it does, and why not the plain dynamic recipe of ONNX Runtime:
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def _ranges(model: Any, matrices: Sequence[Matrix], feeds: Feeds) -> Ranges:
     names = sorted({matrix.activation for matrix in matrices})
     for name in names:
         observed.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    session = runtimes.quiet_session(observed.SerializeToString())
+    session = _session(observed)
     found: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for feed in feeds:
         kept = token_mask(feed).astype(bool)
@@ -160,7 +161,7 @@ def _errors_alone(
     # One session for all trials: to make one takes longer than to run it.
     trial = rewritten(model, scaled, set(names), optional(form))
     trial.graph.input.extend(helper.make_tensor_value_info(flag(name), onnx.TensorProto.BOOL, []) for name in names)
-    session = runtimes.quiet_session(trial.SerializeToString())
+    session = _session(trial)
 
     def outputs(chosen: str) -> list[NDArray[Any]]:
         flags = {flag(name): np.array(name == chosen) for name in names}
@@ -169,6 +170,15 @@ def _errors_alone(
 
     expected = outputs("")
     return {name: sum(float(np.square(a - b).sum()) for a, b in zip(outputs(name), expected)) for name in names}
+
+
+def _session(model: Any) -> Any:
+    """A session for a graph, which loses its weights to a file: protobuf takes 2 GB of bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="bert_handler_session_") as directory:
+        path = Path(directory) / "model.onnx"
+        save(model, path)
+        # What a session has opened stays readable to it.
+        return runtimes.quiet_session(path)
 
 
 def _taken(session: Any, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -21,6 +21,8 @@ from bert_handler.packaging.token_index import GROUPS, MASK, add_groups, add_ind
 
 OPSET = 23
 """The first that has attention as an operator; ONNX Runtime's is faster than its older own."""
+INLINE_BYTES = 1024
+"""Larger weights are no part of what a conversion looks at."""
 
 TOKEN_WISE = {
     *("MatMul", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "LayerNormalization"),
@@ -40,8 +42,25 @@ def unpad(model: Any, widths: Mapping[str, int]) -> Any:
     if plain_attentions(model.graph):
         if onnx_opset_version() < OPSET:
             return None
-        unpadded = version_converter.convert_version(model, OPSET)
+        unpadded = _converted(unpadded, {item.name: item for item in model.graph.initializer})
     return unpadded if _Unpadding(unpadded.graph, widths).run() else None
+
+
+def _converted(model: Any, weights: Mapping[str, Any]) -> Any:
+    """The graph in OPSET, with these weights; the model's own are taken out of it.
+
+    The conversion goes through bytes, of which protobuf takes 2 GB at most.
+    """
+    large = [item for item in model.graph.initializer if len(item.raw_data) > INLINE_BYTES]
+    for item in large:
+        item.ClearField("raw_data")
+        item.dims[:] = [0]
+    emptied = {item.name for item in large}
+    converted = version_converter.convert_version(model, OPSET)
+    for item in converted.graph.initializer:
+        if item.name in emptied:
+            item.CopyFrom(weights[item.name])
+    return converted
 
 
 def plain_attentions(graph: Any) -> dict[str, Any]:

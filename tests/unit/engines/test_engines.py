@@ -12,7 +12,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from bert_handler import Predictor
+from bert_handler import Predictor, runtimes
 from bert_handler.artifact import Artifact
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
@@ -300,6 +300,27 @@ def test_int8_keeps_more_in_fp32_where_the_answers_need_it(tmp_path, zoo, monkey
         build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, **options)
     assert len(calibrated) == 1, "what the first form was measured with is used again"
     assert tried == list(shares)
+
+
+def test_weights_of_any_size_are_no_part_of_what_goes_through_bytes(tmp_path, zoo, monkeypatch):
+    """Protobuf takes 2 GB at most; a lower limit stands in for it, above the graphs and below their weights."""
+    from onnx import version_converter
+
+    def limited(action):
+        def refusing(given, *more, **options):
+            content = given.read_bytes() if isinstance(given, Path) else given
+            size = len(content if isinstance(content, bytes) else content.SerializeToString())
+            if size > 2**18:
+                raise ValueError(f"{size} bytes exceed the maximum protobuf size")
+            return action(given, *more, **options)
+
+        return refusing
+
+    for module, name in ((version_converter, "convert_version"), (runtimes, "quiet_session")):
+        monkeypatch.setattr(module, name, limited(getattr(module, name)))
+    model = zoo("bert", "sequence_classification", hidden_size=128)
+    assert (model / "model.safetensors").stat().st_size > 2**19
+    archived(model, tmp_path, engine="onnx", quantization="int8", calibration=TEXTS * 20)
 
 
 def test_what_is_kept_in_fp32_is_what_errs_most_for_its_size():
