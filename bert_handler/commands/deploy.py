@@ -63,7 +63,7 @@ def deploy(
     if manifest is None:
         amounts = {"cpu": cpu, "memory": memory, "threads": threads}
         options = {"host": host, "device": device, "model": route, "image": image, **amounts}
-        objects = _made_objects(name, claim, folder, facts.weight_bytes, options)
+        objects = _made_objects(name, claim, folder, facts.stored_bytes, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     else:
@@ -134,7 +134,7 @@ def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
 
 
 def _made_objects(
-    name: str, claim: Optional[str], folder: Optional[str], weight_bytes: int, options: Dict[str, Any]
+    name: str, claim: Optional[str], folder: Optional[str], stored_bytes: int, options: Dict[str, Any]
 ) -> List[Any]:
     from bert_handler.packaging.manifest import Service, documents
     from bert_handler.packaging.names import check_subdomain
@@ -144,7 +144,7 @@ def _made_objects(
         raise ConfigError("give --claim, the volume's claim, or an own --manifest")
     check_subdomain("claim", claim)
     place = f"pvc://{claim}/{folder}" if folder else f"pvc://{claim}"
-    return documents(Service(name, place, startup_s=startup_s(weight_bytes), **options))
+    return documents(Service(name, place, startup_s=startup_s(stored_bytes), **options))
 
 
 def _settings(

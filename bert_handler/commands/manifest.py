@@ -50,7 +50,7 @@ def manifest(
     from bert_handler.packaging import sizing
     from bert_handler.packaging.manifest import Service, render
 
-    weight_bytes = sizing.ModelFacts.of_archive(archive).weight_bytes if archive else 0
+    facts = sizing.ModelFacts.of_archive(archive, engine) if archive else None
     service = Service(
         name,
         storage_uri,
@@ -62,10 +62,10 @@ def manifest(
         engine=engine,
         protocol=protocol,
         cpu=cpu,
-        memory=memory or sizing.default_memory(host, device, weight_bytes),
+        memory=memory or sizing.default_memory(host, device, facts.weight_bytes if facts else 0),
         gpus=gpus,
         threads=threads,
-        startup_s=startup or (sizing.startup_s(weight_bytes) if archive else Service.startup_s),
+        startup_s=startup or (sizing.startup_s(facts.stored_bytes) if facts else Service.startup_s),
         timeout_s=timeout,
         concurrency=concurrency,
         autoscaling=autoscaling,

@@ -42,7 +42,7 @@ def pod_settings(
             comments.append(
                 f"{route}: set BERT_HANDLER_THREADS={plan.threads} in the pod, so that they share its cores"
             )
-        timeout_s = startup_timeout_s or sizing.startup_s(facts.weight_bytes)
+        timeout_s = startup_timeout_s or sizing.startup_s(facts.stored_bytes)
         planned = {"startup_timeout_s": timeout_s, "threads": plan.threads, **(registration or {})}
         models[route] = RegisteredModel(facts.archive, facts.version, plan.workers, **planned)
     return TorchServeSettings(models, comments=tuple(comments), **settings)

@@ -15,6 +15,7 @@ from pathlib import Path
 from bert_handler import jsonio
 from bert_handler.artifact import MANIFEST
 from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.packaging import weights
 from bert_handler.unpacking import refuse_tar
 
 MIB = 2**20
@@ -34,7 +35,6 @@ START_S = 120
 READ_BYTES_PER_S = 10 * MIB
 """Unpacking, checking and loading from a slow volume."""
 
-_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".onnx", ".data"}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _QUANTITY = re.compile(rf"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+)|({'|'.join((*_DECIMAL, *_BINARY))}))")
@@ -42,21 +42,28 @@ _QUANTITY = re.compile(rf"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+)|({'|
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """An archive from outside: its file's name, the manifest's identity, bytes of weights."""
+    """An archive from outside: its file's name, the manifest's identity, bytes of weights.
+
+    weight_bytes: of what is loaded.  stored_bytes: of all that is unpacked and checked.
+    """
 
     archive: str
     name: str
     version: str
     weight_bytes: int
+    stored_bytes: int
 
     @classmethod
-    def of_archive(cls, path: Path) -> ModelFacts:
-        """Read a .mar without unpacking it.  Raises ArchiveError when it is none."""
+    def of_archive(cls, path: Path, engine: str | None = None) -> ModelFacts:
+        """Read a .mar without unpacking it.  Raises ArchiveError when it is none, ConfigError on wrong settings.
+
+        engine: the one that runs; default: the archive's.
+        """
         try:
             with zipfile.ZipFile(path) as mar:
                 model = jsonio.loads(mar.read(MANIFEST))["model"]
-                weights = sum(entry.file_size for entry in mar.infolist() if Path(entry.filename).suffix in _WEIGHTS)
-            return cls(path.name, str(model["modelName"]), str(model["modelVersion"]), weights)
+                sizes = weights.loaded_bytes(mar, engine), weights.stored_bytes(mar)
+            return cls(path.name, str(model["modelName"]), str(model["modelVersion"]), *sizes)
         except OSError as exc:
             raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as exc:
@@ -110,9 +117,9 @@ def default_memory(host: str, device: str, weight_bytes: int = 0) -> str:
     return max("4Gi" if device == "gpu" else "2Gi", mib(beside + worker_bytes(weight_bytes)), key=quantity)
 
 
-def startup_s(weight_bytes: int) -> int:
+def startup_s(stored_bytes: int) -> int:
     """Seconds that loading may take before something is wrong, in whole half minutes."""
-    return 30 * ceil((START_S + weight_bytes / READ_BYTES_PER_S) / 30)
+    return 30 * ceil((START_S + stored_bytes / READ_BYTES_PER_S) / 30)
 
 
 def quantity(text: str) -> float:

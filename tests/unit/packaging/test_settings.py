@@ -7,10 +7,13 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from bert_handler.cli import main
 from bert_handler.errors import ArchiveError, ConfigError
+from bert_handler.exported import Exported
 from bert_handler.packaging import sizing
 from bert_handler.packaging.settings import parse_properties
 
@@ -169,6 +172,41 @@ def test_quantities_are_those_of_kubernetes(text, value):
 def test_wrong_quantities_are_refused(text):
     with pytest.raises(ConfigError, match="is no quantity"):
         sizing.quantity(text)
+
+
+@pytest.mark.parametrize(
+    ("stored", "setting", "loaded"),
+    [
+        ("float16", {}, 4000 + 80),
+        ("float32", {}, 4000 + 80),
+        ("float32", {"dtype": "bfloat16"}, 2000 + 80),
+        ("float16", {"dtype": "float16"}, 2000 + 80),
+    ],
+)
+def test_weights_are_counted_as_they_are_loaded(tmp_path, stored, setting, loaded):
+    tensors = {"weight": np.zeros((10, 100), stored), "positions": np.zeros(10, np.int64)}
+    path = archive(tmp_path / "m.mar", safetensors.numpy.save(tensors, {"format": "pt"}))
+    with zipfile.ZipFile(path, "a") as mar:
+        mar.writestr("setup_config.json", json.dumps(setting))
+    assert sizing.ModelFacts.of_archive(path).weight_bytes == loaded
+
+
+@pytest.mark.parametrize(("engine", "loaded"), [(None, 500), ("onnx", 500), ("torch", 2000)])
+def test_weights_of_the_engine_that_runs_are_counted_alone(tmp_path, engine, loaded):
+    path = archive(tmp_path / "m.mar", safetensors.numpy.save({"weight": np.zeros(500, np.float32)}))
+    exported = Exported("onnx", "onnx/model.onnx", "fill_mask", "int8", [], [], "", "")
+    with zipfile.ZipFile(path, "a") as mar:
+        mar.writestr("engine.json", exported.to_json())
+        mar.writestr("onnx/model.onnx", bytes(100))
+        mar.writestr("onnx/model.onnx.data", bytes(400))
+    facts = sizing.ModelFacts.of_archive(path, engine)
+    assert facts.weight_bytes == loaded
+    assert facts.stored_bytes > 2500
+
+
+@pytest.mark.parametrize("content", [b"", b"one", bytes(64), b"\xff" * 64, b"\2\0\0\0\0\0\0\0[]"])
+def test_weights_without_a_readable_header_are_counted_whole(tmp_path, content):
+    assert sizing.ModelFacts.of_archive(archive(tmp_path / "m.mar", content)).weight_bytes == len(content)
 
 
 def test_no_archive_is_an_error(tmp_path):
