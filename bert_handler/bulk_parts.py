@@ -68,7 +68,10 @@ class Parts:
                 raise ConfigError(f"{self._directory} holds parts of a run, but no {path.name}; {REMEDY}")
 
     def _check_state(self, found: bytes, wanted: bytes) -> None:
-        old, new = jsonio.loads(found), jsonio.loads(wanted)
+        try:
+            old, new = jsonio.loads(found), jsonio.loads(wanted)
+        except ValueError as exc:
+            raise ConfigError(f"{self._directory / STATE} is damaged; {REMEDY}") from exc
         keys = [key for key in {**old, **new} if _said(old, key) != _said(new, key)]
         if keys:
             different = "; ".join(f"{key} was {_said(old, key)}, is {_said(new, key)}" for key in keys[:MAX_LISTED])

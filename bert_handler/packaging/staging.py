@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_handler import jsonio
-from bert_handler.artifact import Artifact
+from bert_handler.artifact import PARTS, Artifact
 from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.exported import ENGINE_FILE
@@ -70,7 +70,7 @@ def _copy_model_files(model_dir: Path, stage: Path, left_out: Sequence[str]) -> 
             continue
         if relative.parts[0] in RESERVED:
             raise ConfigError(f"{relative} would overwrite a file of the handler; remove it from the model directory")
-        hidden = any(part.startswith(".") for part in relative.parts)
+        hidden = any(part.startswith(".") or part.endswith(PARTS) for part in relative.parts)
         if hidden or not path.is_file() or path.suffix not in MODEL_SUFFIXES or path.name in LEFT_OUT:
             continue
         (stage / relative).parent.mkdir(parents=True, exist_ok=True)

@@ -259,6 +259,9 @@ def test_parts_that_are_not_all_there_are_not_gone_on_with(tmp_path, monkeypatch
         patched.setattr(bulk.Job, "join", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             bulk.score(predictor, source, output, 2)
+    (tmp_path / "out.csv.parts" / "state.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"out\.csv\.parts/state\.json is damaged; remove that directory"):
+        bulk.score(predictor, source, output, 2)
     (tmp_path / "out.csv.parts" / gone).unlink()
     with pytest.raises(
         ConfigError, match=rf"out\.csv\.parts holds parts of a run, but no {gone}; remove that directory"

@@ -144,6 +144,13 @@ def test_a_file_that_the_handler_needs_is_not_overwritten(model_dir: Path, tmp_p
         build(source, "tiny", "1.0", tmp_path / "store")
 
 
+def test_what_bulk_scoring_has_not_finished_is_left_out(built: Built, model_dir: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(model_dir, tmp_path / "model")
+    (source / "out.jsonl.parts").mkdir()
+    (source / "out.jsonl.parts" / "state.json").write_text("{}")
+    assert build(source, "tiny", "2.1", tmp_path / "store").sha256 == built.sha256
+
+
 def test_a_directory_without_a_head_says_so(zoo, tmp_path: Path) -> None:
     source = shutil.copytree(zoo("bert", "fill_mask"), tmp_path / "model")
     config = tmp_path / "setup.json"
