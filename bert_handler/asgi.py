@@ -238,7 +238,7 @@ class Application:
                 raise
             # The time to stop is over; where an answer has begun, it stays cut.
             with suppress(RuntimeError):
-                await write(error_reply(NotReadyError(STOPPING)), send)
+                await write(_refusal(NotReadyError(STOPPING)), send)
         finally:
             guard.n_active -= 1
 

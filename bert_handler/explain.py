@@ -228,10 +228,9 @@ class Explainer:
         decision = self._task.decision(encoded, rows, options.targets, references)
         targets = decision.targets[:MAX_TARGETS]
         job = Job(encoded, targets, replace(options, baseline=self._baseline(options, name)), method, self._task)
-        n_parts = [sum(len(probes) for probes in target.parts.values()) for target in targets]
         with self._predictor.scheduler.lend(clock.deadline) as lease:
             shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
-            explained = [job.explain(target, shared, sum(n_parts[i:])) for i, target in enumerate(targets)]
+            explained = [job.explain(target, shared) for target in targets]
         cut = any(not item.complete for found in explained for item in found.attributions)
         if cut and options.on_deadline == "error":
             limit = "the deadline" if options.deadline_ms is None else f"deadline_ms={options.deadline_ms}"

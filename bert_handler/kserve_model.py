@@ -46,6 +46,8 @@ LOOP_SEQUENCES = 128
 """Nor may they ask for more: each takes the loop some 0.1 ms."""
 DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
+END_S = 0.5
+"""Of the grace, to answer what is cut off with 503; and as much to end."""
 CLIENT_GONE = 499
 
 
@@ -195,7 +197,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         max_body_bytes: int = DEFAULT_BODY_BYTES,
         access_log: bool = False,
         *,
-        grace_period_s: int = 30,
+        grace_period_s: int = 25,
         ui: bool = True,
         guard: Guard | None = None,
         tls: tuple[Path, Path] | None = None,
@@ -261,10 +263,10 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         async def drain() -> None:
             self._grace_ends = time.monotonic() + self.grace_period
             await asyncio.sleep(DRAIN_S)
-            while self.guard.n_active and self._grace_left() > 1:
+            while self.guard.n_active and self._grace_left() > 2 * END_S:
                 await asyncio.sleep(0.02)
             # It would wait for open connections as long again.
-            server.config.timeout_graceful_shutdown = self._grace_left()
+            server.config.timeout_graceful_shutdown = max(0.1, self._grace_left() - END_S)
             server.should_exit = True
 
         def handle(number: int, frame: Any) -> None:

@@ -69,7 +69,8 @@ class Repository:
 
     async def unload(self, name: str) -> None:
         """Take a model out of the routes, behind whatever loads it now; what it has accepted is answered."""
-        async with self._locks.setdefault(name, asyncio.Lock()):
+        # Only a load makes locks: names that nobody has would be kept for ever.
+        async with self._locks.get(name, asyncio.Lock()):
             if name not in self._models:
                 raise ModelNotFoundError(f"model {name!r} is not served here")
             self._retire(self._models.pop(name))

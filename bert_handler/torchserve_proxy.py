@@ -205,12 +205,14 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
 
     async def _passed_on(self, response: httpx.Response, headers: Mapping[str, str], started: float) -> Events:
         try:
-            yield b""
+            chunk = b""
+            yield chunk
             async for chunk in response.aiter_raw():
                 yield chunk
         except httpx.HTTPError as exc:
             self._warn(exc, headers)
-            yield error_event(_unreachable(exc))
+            # A chunk may end within an event.
+            yield (b"" if chunk.endswith(b"\n\n") else b"\n\n") + error_event(_unreachable(exc))
         finally:
             await response.aclose()
             record(self.name, self.metrics, headers, response.status_code, time.perf_counter() - started)

@@ -39,7 +39,9 @@ def serve(
     require_signature: Optional[Path] = typer.Option(None, help="Public key; archives signed by no other are refused."),
     trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code of models whose settings ask."),
     enable_repository: Optional[Path] = typer.Option(None, help="Folder whose models clients may load and unload."),
-    grace_period_s: int = typer.Option(30, min=0, help="Seconds to answer what was accepted after SIGTERM."),
+    grace_period_s: int = typer.Option(
+        25, min=0, help="Seconds to answer what was accepted after SIGTERM; Kubernetes kills after 30 unless told."
+    ),
     log_level: str = typer.Option("INFO", help="Of the log on standard error."),
 ) -> None:
     """Serve V1, V2 and gRPC, with the predictor in this process.

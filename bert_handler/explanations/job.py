@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,12 +32,15 @@ class Job:
         # The sequence and the window of each row.
         self._home = [(sequence, kept) for sequence in encoded.sequences for kept in sequence.windows]
         self._known: dict[int, dict[Probe, Sequence[float] | None]] = {}
+        # What is still to be computed, and shares what is left of the time.
+        self._pieces: dict[Hashable, None] = {}
         for probe in (probe for target in targets for probes in target.parts.values() for probe in probes):
             self._known.setdefault(probe.row, {})[probe] = None
+            self._pieces[self._piece(probe)] = None
         self._filler = self._baseline_text(max((row.length for row in encoded.rows), default=0))
 
-    def explain(self, target: Target, clock: Clock, n_left: int) -> Explained:
-        """Attribute every part of a target; `n_left` probes share what is left of the time."""
+    def explain(self, target: Target, clock: Clock) -> Explained:
+        """Attribute every part of a target, in its share of the time that is left."""
         first = next(iter(target.parts.values()))[0]
         sequence = self._home[first.row][0]
         texts = self._texts(first.row)
@@ -49,12 +52,16 @@ class Job:
             # The windows' deltas add up.
             options = replace(self.options, tolerance=self.options.tolerance / len(probes))
             for probe in probes:
-                found = self._method.attribute(self._question(probe, words), options, clock.share(n_left))
+                share = clock.share(max(1, len(self._pieces)))
+                found = self._method.attribute(self._question(probe, words), options, share)
+                self._pieces.pop(self._piece(probe), None)
                 tokens[self._home[probe.row][1]] += found.tokens
                 attributions.append(found)
-                n_left -= 1
             parts[name] = Part(per_word(words, tokens), attributions)
         return Explained(target, words, parts)
+
+    def _piece(self, probe: Probe) -> Hashable:
+        return probe.row if self._method.answers_rows else probe
 
     def _texts(self, row: int) -> Sequence[str]:
         if self._encoded.example.tokens is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,12 @@ class Attribution:
 
 
 class Method(ABC):
-    """One way to share a number out to the tokens."""
+    """One way to share a number out to the tokens.
+
+    answers_rows: whether what one probe needs answers all probes of its row.
+    """
+
+    answers_rows: ClassVar[bool] = False
 
     @abstractmethod
     def attribute(self, question: Question, options: Options, clock: Clock) -> Attribution:
@@ -75,6 +80,8 @@ class FeatureAblation(Method):
     Equals captum.attr.FeatureAblation with one feature a word. A word's value is shared equally by
     its tokens.
     """
+
+    answers_rows = True
 
     def __init__(self, task: Task, engine: Engine, max_batch_tokens: int) -> None:
         self._task = task

@@ -16,7 +16,7 @@ from bert_handler import jsonio
 from bert_handler.artifact import MANIFEST
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging import weights
-from bert_handler.unpacking import refuse_tar
+from bert_handler.unpacking import DAMAGE, refuse_tar
 
 MIB = 2**20
 FRONTEND_BYTES = 384 * MIB
@@ -61,14 +61,25 @@ class ModelFacts:
         """
         try:
             with zipfile.ZipFile(path) as mar:
-                model = jsonio.loads(mar.read(MANIFEST))["model"]
-                sizes = weights.loaded_bytes(mar, engine), weights.stored_bytes(mar)
-            return cls(path.name, str(model["modelName"]), str(model["modelVersion"]), *sizes)
+                name, version = _identity(mar)
+                return cls(path.name, name, version, weights.loaded_bytes(mar, engine), weights.stored_bytes(mar))
         except OSError as exc:
             raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as exc:
+        except LookupError as exc:
             refuse_tar(path)
             raise ArchiveError(f"{path} is no .mar archive: it has no readable {MANIFEST}") from exc
+        except DAMAGE as exc:
+            refuse_tar(path)
+            raise ArchiveError(f"{path} is no .mar archive, or damaged: {exc}") from exc
+
+
+def _identity(mar: zipfile.ZipFile) -> tuple[str, str]:
+    """The name and the version that the manifest states; LookupError where it does not."""
+    try:
+        model = jsonio.loads(mar.read(MANIFEST))["model"]
+        return str(model["modelName"]), str(model["modelVersion"])
+    except (ValueError, TypeError) as exc:
+        raise LookupError from exc
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class FillMask(Task):
         self._mask_id = spec.mask_id
         self._mask_token = spec.mask_token
         self.sample = f"The fox {spec.mask_token} over the dog."
-        self._last_targets: tuple[object, IntArray | str] = (None, NO_TARGETS)
+        self._last_targets: tuple[tuple[str, ...], IntArray | str] = ((), NO_TARGETS)
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -144,10 +144,13 @@ class FillMask(Task):
 
     def _target_ids(self, targets: Sequence[str] | None) -> IntArray:
         """Their ids, looked up once for the instances of a request that have them in common."""
+        if targets is None:
+            return NO_TARGETS
+        own = tuple(targets)
         known, found = self._last_targets
-        if known is not targets:
-            found = NO_TARGETS if targets is None else self._find_targets(targets)
-            self._last_targets = targets, found
+        if known != own:
+            found = self._find_targets(own)
+            self._last_targets = own, found
         if isinstance(found, str):
             raise InvalidRequestError(found)
         return found

@@ -163,6 +163,19 @@ def test_a_handler_of_its_own_is_told(write, entries, mar, caplog):
     assert told.startswith("handler.py is run by TorchServe alone")
 
 
+def test_damaged_weights_are_told_where_a_pod_is_planned(entries, tmp_path):
+    path, name = tmp_path / "damaged.mar", "model.safetensors"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for entry, content in entries.items():
+            file.writestr(entry, content)
+    content = bytearray(path.read_bytes())
+    start = file.getinfo(name).header_offset + 30 + len(name)
+    content[start : start + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"damaged\.mar is no \.mar archive, or damaged: "):
+        ModelFacts.of_archive(path)
+
+
 def test_a_manifest_without_a_name(write):
     refused(write({"MAR-INF/MANIFEST.json": b"{}", "config.json": b"{}"}), "does not name the model and its version")
 

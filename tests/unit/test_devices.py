@@ -117,11 +117,11 @@ def test_explanations_of_a_batch_share_the_time_of_its_predictions(zoo, load, mo
     handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
     handler.predictor = load(zoo("bert", "sequence_classification"))
     slow = handler.predictor.explainer._explain
-    monkeypatch.setattr(handler.predictor.explainer, "_explain", lambda *given: (time.sleep(0.2), slow(*given))[1])
+    monkeypatch.setattr(handler.predictor.explainer, "_explain", lambda *given: (time.sleep(2), slow(*given))[1])
     explained = {"explain": "True"}
-    headers = [{"x-request-timeout-ms": "100"}, explained, explained, {}]
+    headers = [{"x-request-timeout-ms": "1000"}, explained, explained, {}]
     handler._identified = headers.__getitem__
-    answers = handler.inference(handler.preprocess([{"body": b'{"text": "a fox", "deadline_ms": 300}'}] * 4))
+    answers = handler.inference(handler.preprocess([{"body": b'{"text": "a fox", "deadline_ms": 3500}'}] * 4))
     refused = [answer.call.error for answer in answers]
     assert [type(error) for error in (refused[0], refused[3])] == [DeadlineError, type(None)]
     first, second = (answer.response.predictions[0] for answer in answers[1:3])

@@ -196,8 +196,10 @@ async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
     go_on.set()
     await asyncio.gather(loaded, unloaded)
     assert models == {}
-    with pytest.raises(ModelNotFoundError):
-        await keeper.unload("m")
+    for name in ("m", "other"):
+        with pytest.raises(ModelNotFoundError):
+            await keeper.unload(name)
+    assert set(keeper._locks) == {"m"}
 
 
 def test_a_closed_loop_does_not_reach_the_engine():

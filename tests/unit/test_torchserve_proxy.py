@@ -90,13 +90,14 @@ EVENTS = [b'data: {"text":"a"}\n\n', b'data: {"predict":"a"}\n\n']
 
 
 class Body(httpx.AsyncByteStream):
-    def __init__(self, error=None):
+    def __init__(self, error=None, chunks=EVENTS):
         self.closed = False
         self.error = error
+        self.chunks = chunks
 
     async def __aiter__(self):
-        for event in EVENTS:
-            yield event
+        for chunk in self.chunks:
+            yield chunk
             if self.error is not None:
                 raise self.error
 
@@ -134,11 +135,12 @@ async def test_a_stream_is_passed_on_and_counted_at_its_end(answering):
         (httpx.ReadTimeout("late"), "TorchServe did not answer in time"),
     ],
 )
-async def test_a_stream_whose_torchserve_goes_ends_with_an_error_event(answering, caplog, error, told):
-    body = Body(error)
+@pytest.mark.parametrize(("chunks", "between"), [(EVENTS, b""), ([b'data: {"te'], b"\n\n")])
+async def test_a_stream_whose_torchserve_goes_ends_with_an_error_event(answering, caplog, error, told, chunks, between):
+    body = Body(error, chunks)
     model = answering(200, headers={"content-type": "text/event-stream"}, stream=body)
     events = [event async for event in await model.stream(b"a", {"x-request-id": "r-17"}, None)]
-    assert events == [EVENTS[0], b'event: error\ndata: {"error":"%s"}\n\n' % told.encode()]
+    assert events == [chunks[0], between + b'event: error\ndata: {"error":"%s"}\n\n' % told.encode()]
     assert body.closed
     assert "request_id='r-17'" in caplog.text
 

@@ -90,13 +90,17 @@ def test_targets_are_looked_up_once_for_all_instances(predictor, monkeypatch):
     monkeypatch.setattr(predictor.task, "_find_targets", lambda targets: looked.append(targets) or find(targets))
     texts = [masked(predictor, text) for text in TEXTS[:2]]
     first = predictor.predict(texts, targets=["The", "and"])
-    assert looked == [["The", "and"]]
+    assert looked == [("The", "and")]
     assert predictor.predict([{"text": texts[1], "targets": ["and", "The"]}])[0]["predict"] == first[1]["predict"]
     refused = predictor.respond([Request([*texts, texts[0]], parameters={"targets": ["the", "a" * 50]})])[0]
     assert [str(item.error) for item in refused.predictions] == [
         "parameter targets: (50 characters) is not one token of this model's vocabulary"
     ] * 3
     assert len(looked) == 3
+    targets = ["the"]
+    for targets[0] in ("the", "and"):
+        found = predictor.predict([texts[0]], targets=targets)[0]["predict"]
+        assert [item["token_str"] for item in found] == targets
 
 
 def test_targets_are_tokenized_as_the_text_is(predictor):
