@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Union
@@ -49,7 +48,7 @@ class Arrivals:
         own = alarms()
         self._loop = own.loop
         waiter: Waiter = own.loop.create_future()
-        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        latest = self._predictor.latest()
         deadline = latest if call.request.deadline is None else min(call.request.deadline, latest)
         alarm = own.set(deadline, _give_up, waiter)
         try:
@@ -93,7 +92,7 @@ class Arrivals:
             waiter.set_result(InternalError())
 
     def _begin(self, arrived: Sequence[tuple[Request, Waiter]], announce: Announce) -> None:
-        latest = time.monotonic() + self._predictor.config.request_timeout_s
+        latest = self._predictor.latest()
         requests, waiters = [request for request, _ in arrived], [waiter for _, waiter in arrived]
         self._predictor.begin(requests, latest, waiters, announce)
 

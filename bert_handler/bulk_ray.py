@@ -56,7 +56,7 @@ def score(
     engine: str | None = None,
     device: str | None = None,
     parameters: Mapping[str, Any] | None = None,
-    outputs: Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     address: str | None = None,
     actors: int | None = None,
     progress: Progress = lambda done, total: None,

@@ -12,6 +12,8 @@ from bert_handler.parameters import Parameter
 HEADER = "x-request-timeout-ms"
 PARAMETER = "timeout_ms"
 MAX_TIMEOUT_MS = 86_400_000
+RESPONSE_TIMEOUT_S = 150
+"""What waits for a model waits so long unless told: more than a model takes with the default settings."""
 _TIMEOUT = Parameter(PARAMETER, int, None, "milliseconds that the caller waits for an answer", 1, MAX_TIMEOUT_MS)
 
 

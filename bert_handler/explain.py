@@ -123,8 +123,7 @@ class Explainer:
 
         started: time.monotonic() from which the setting's counts, default now.
         """
-        latest = (time.monotonic() if started is None else started) + self._predictor.config.request_timeout_s
-        return request._replace(deadline=sooner(request.deadline, latest))
+        return request._replace(deadline=sooner(request.deadline, self._predictor.latest(started)))
 
     def _answer(self, future: Future[Response]) -> None:
         with self._lock:

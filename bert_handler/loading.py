@@ -27,7 +27,7 @@ def open_model(
     engine: str | None = None,
     device: str | None = None,
     parameters: Mapping[str, Any] | None = None,
-    outputs: Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     model_yaml: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Artifact, Task, type[Engine]]:
@@ -39,7 +39,7 @@ def open_model(
     settings = read_settings(artifact.directory, model_yaml, os.environ if environ is None else environ)
     settings.update({key: value for key, value in (("engine", engine), ("device", device)) if value})
     if outputs is not None:
-        settings["outputs"] = list(outputs)
+        settings["outputs"] = outputs if isinstance(outputs, str) else list(outputs)
     if parameters:
         settings.update(_checked(parameters, task_class(settings.get("mode"), artifact.model_config)))
     task = load_task(artifact, settings, environ)

@@ -92,7 +92,7 @@ class Predictor:
         engine: str | None = None,
         device: str | None = None,
         parameters: Mapping[str, Any] | None = None,
-        outputs: Sequence[str] | None = None,
+        outputs: str | Sequence[str] | None = None,
         offered_device: str | None = None,
         identity: Identity | None = None,
         model_yaml: Mapping[str, Any] | None = None,
@@ -188,6 +188,10 @@ class Predictor:
             pendings.append(Pending(self, request, slots, deadline=own, waiter=waiter, announce=announce))
         self.scheduler.enqueue(pendings)
         return pendings
+
+    def latest(self, started: float | None = None) -> float:
+        """The time.monotonic() at which `request_timeout_s` gives up what came at `started`, default now."""
+        return (time.monotonic() if started is None else started) + self.config.request_timeout_s
 
     def size(self, request: Request) -> Size | None:
         """How much text is made of a request; None where that is no more than the client has sent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Callable, Literal, NamedTuple
 
@@ -133,8 +132,8 @@ def _timed(request: Request, headers: Mapping[str, str]) -> Request:
 
 def begin(predictor: Predictor, calls: Sequence[Call]) -> list[Pending]:
     """Hand the requests of all calls to the predictor together, each with its own deadline or the setting's."""
-    latest = time.monotonic() + predictor.config.request_timeout_s
-    return predictor.begin([request for call in calls if (request := call.predicted) is not None], latest)
+    requests = [request for call in calls if (request := call.predicted) is not None]
+    return predictor.begin(requests, predictor.latest())
 
 
 def answers(calls: Sequence[Call], pendings: Sequence[Pending]) -> list[Answer]:
@@ -227,8 +226,7 @@ def open_stream(
 
     wake: as in TextStream, for a reader that must not block.  started: as in `explained`.
     """
-    latest = (time.monotonic() if started is None else started) + predictor.config.request_timeout_s
-    return predictor.stream(request, sooner(request.deadline, latest), wake)
+    return predictor.stream(request, sooner(request.deadline, predictor.latest(started)), wake)
 
 
 def events(stream: TextStream, outputs: tuple[str, ...]) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ import kserve
 
 from bert_handler import jsonio
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
-from bert_handler.deadlines import deadline_of, remaining_s
+from bert_handler.deadlines import RESPONSE_TIMEOUT_S, deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, QueueFullError, RequestError
 from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
@@ -36,8 +36,6 @@ FORWARDED = (
 )
 FORMS = (FORM, "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
-TIMEOUT_S = 150.0
-"""For an answer, unless the caller says how long it waits: more than a model takes with the default settings."""
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
 NO_WORKER = "has no worker to serve inference request"
@@ -51,7 +49,7 @@ class TorchServe:
     key_file: its key_file.json, where token authorization is on; read again when it changes.
     """
 
-    def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = RESPONSE_TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._key_file = key_file
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)

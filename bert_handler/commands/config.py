@@ -7,7 +7,8 @@ from typing import List, Optional, Tuple
 
 import typer
 
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE, RESPONSE_TIMEOUT_S
+from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
 
 
 def config(

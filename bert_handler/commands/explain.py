@@ -45,13 +45,15 @@ def explain(
     if html is not None:
         check_output(html)
     from bert_handler import jsonio
+    from bert_handler.parameters import whole_number
     from bert_handler.predictor import Predictor
     from bert_handler.protocols.base import element
 
     given = {"method": method, "n_steps": n_steps, "baseline": baseline, "baseline_text": baseline_text}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if label:
-        options["target"] = [int(item) if item.isdecimal() else item for item in label]
+        numbers = map(whole_number, label)
+        options["target"] = [item if number is None else number for item, number in zip(label, numbers)]
     with Predictor.load(target, engine=engine, device=device) as predictor:
         documents = [found.content for found in predictor.explain([element(item) for item in text], **options)]
     if html is not None:

@@ -58,8 +58,7 @@ def predict(
     if runner == "ray" and text:
         raise ConfigError("--runner ray scores files; give --input FILE with --output FILE, or leave --runner out")
 
-    names = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
-    load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter), "outputs": names}
+    load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter), "outputs": outputs}
     if input_file is not None and output_file is not None:
         from bert_handler.bulk_formats import forms_of
 
@@ -84,7 +83,8 @@ def predict(
 
     with Predictor.load(target, **load) as predictor:
         for number, prediction in enumerate(predictor.predict([element(item) for item in text or ()]), 1):
-            typer.echo(jsonio.dumps({name: prediction[name] for name in names or prediction.outputs}).decode())
+            names = prediction.outputs if outputs is None else predictor.default_outputs
+            typer.echo(jsonio.dumps({name: prediction[name] for name in names}).decode())
             if prediction.truncated:
                 typer.echo(f"text {number} has {prediction.input_tokens} tokens and was cut; {CUT}", err=True)
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
+from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError, MissingExtraError
 
 
@@ -23,7 +24,9 @@ def serve(
     torchserve: Optional[str] = typer.Option(None, help="URL of a TorchServe to stand in front of."),
     torchserve_key_file: Optional[Path] = typer.Option(None, help="Its key_file.json, where authorization is on."),
     torchserve_timeout_s: Optional[float] = typer.Option(
-        None, min=0.001, help="Seconds for its answer; default: 150, or what the request's header says."
+        None,
+        min=0.001,
+        help=f"Seconds for its answer; default: {RESPONSE_TIMEOUT_S}, or what the request's header says.",
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 in a container."),
     http_port: int = typer.Option(8080, min=1, max=MAX_PORT, help="REST port."),
@@ -95,9 +98,9 @@ def serve(
         tls=tls,
     )
     if torchserve is not None:
-        from bert_handler.torchserve_proxy import TIMEOUT_S, TorchServe, front_models
+        from bert_handler.torchserve_proxy import TorchServe, front_models
 
-        behind = TorchServe(torchserve, torchserve_key_file, torchserve_timeout_s or TIMEOUT_S)
+        behind = TorchServe(torchserve, torchserve_key_file, torchserve_timeout_s or RESPONSE_TIMEOUT_S)
         models = front_models(behind, name)
     else:
         load = _loader(engine, device, require_signature)

@@ -11,8 +11,9 @@ import typer
 
 from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.config import read_settings
+from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ArchiveError
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE, RESPONSE_TIMEOUT_S
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
 
 if TYPE_CHECKING:
     from bert_handler.schema import Identity

@@ -25,7 +25,7 @@ try:
     from onnx import TensorProto
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
-from bert_handler.packaging.graph_builder import attribute
+from bert_handler.packaging.graph_builder import INLINE_BYTES, attribute
 from bert_handler.packaging.parity import Run, run_onnx, run_openvino, same_answers
 from bert_handler.packaging.plain_products import leave_products_plain
 from bert_handler.packaging.token_vectors import token_vectors
@@ -34,8 +34,6 @@ from bert_handler.packaging.unpad import TOKEN_WISE, unpad
 logger = logging.getLogger(__name__)
 
 OPSET = 17
-INLINE_BYTES = 1024
-"""Larger weights lie in a file beside the graph, which is memory-mapped."""
 
 
 class _Positional(torch.nn.Module):

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+INLINE_BYTES = 1024
+"""Larger weights lie in a file beside the graph, which is memory-mapped; no conversion looks at them."""
+
 
 def attribute(node: Any, name: str, default: Any = None) -> Any:
     """The value of a node's attribute."""

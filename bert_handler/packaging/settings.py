@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bert_handler import jsonio
+from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 
 BATCH_SIZE = 32
 """A worker answers one batch after the other: with 8, its cores wait a fifth of the time for the next one."""
-RESPONSE_TIMEOUT_S = 150
 BATCH_DELAY_MS = 3
 """With none, TorchServe hands over one request at a time."""
 

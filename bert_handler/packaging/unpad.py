@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from onnx import NodeProto, version_converter
 from onnx.defs import onnx_opset_version
 
-from bert_handler.packaging.graph_builder import GraphBuilder, attribute
+from bert_handler.packaging.graph_builder import INLINE_BYTES, GraphBuilder, attribute
 from bert_handler.packaging.token_index import GROUPS, MASK, add_groups, add_index
 
 OPSET = 23
 """The first that has attention as an operator; ONNX Runtime's is faster than its older own."""
-INLINE_BYTES = 1024
-"""Larger weights are no part of what a conversion looks at."""
 
 TOKEN_WISE = {
     *("MatMul", "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "LayerNormalization"),

@@ -12,9 +12,9 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.config import MODEL_CONFIG, SETUP_CONFIG, read_settings
 from bert_handler.exported import ENGINE_FILE, Exported, graph_files
+from bert_handler.state_dicts import SAFETENSORS
+from bert_handler.state_dicts import SUFFIXES as STATE_DICTS
 
-SAFETENSORS = ".safetensors"
-STATE_DICTS = {".bin", ".pt", ".pth"}
 GRAPHS = {".onnx", ".data"}
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 """Bytes of an element by its type in a safetensors file; these are converted when they are loaded."""

@@ -106,20 +106,22 @@ def test_parameters_are_for_every_text(capsys, model):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("option", "value", "message"),
     [
-        ("top_k", "--parameter 'top_k' must be NAME=VALUE"),
-        ("topk=2", "unknown parameter 'topk'; did you mean 'top_k'?"),
-        ("top_k=two", "parameter top_k must be an integer, not a string"),
-        ("max_length=8", "unknown parameter 'max_length'; known: function_to_apply"),
+        ("--outputs", "scores", "unknown output 'scores'; did you mean 'score'?"),
+        ("--outputs", " , ", "setting outputs has 0 entries"),
+        ("--parameter", "top_k", "--parameter 'top_k' must be NAME=VALUE"),
+        ("--parameter", "topk=2", "unknown parameter 'topk'; did you mean 'top_k'?"),
+        ("--parameter", "top_k=two", "parameter top_k must be an integer, not a string"),
+        ("--parameter", "max_length=8", "unknown parameter 'max_length'; known: function_to_apply"),
     ],
 )
 @pytest.mark.parametrize("what", ["text", "input"])
-def test_wrong_parameters_are_refused(capsys, model, tmp_path, what, option, message):
+def test_wrong_parameters_and_outputs_are_refused(capsys, model, tmp_path, what, option, value, message):
     source, output = tmp_path / "in.txt", tmp_path / "out.csv"
     source.write_text("good\n")
     given = ["--text", "good"] if what == "text" else ["--input", str(source), "--output", str(output)]
-    assert main(["predict", str(model), *given, "--parameter", option]) == 1
+    assert main(["predict", str(model), *given, option, value]) == 1
     assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == [source]
 
@@ -132,19 +134,6 @@ def test_outputs_are_chosen_for_texts_and_files(capsys, model, tmp_path):
     given = ["predict", str(model), "--input", str(source), "--output", str(output)]
     assert main([*given, "--outputs", "logits,predict"]) == 0
     assert list(json.loads(output.read_text())) == ["text", "logits", "predict", "error"]
-
-
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [("scores", "unknown output 'scores'; did you mean 'score'?"), (" , ", "setting outputs has 0 entries")],
-)
-@pytest.mark.parametrize("what", ["text", "input"])
-def test_wrong_outputs_are_refused(capsys, model, tmp_path, what, outputs, message):
-    source, output = tmp_path / "in.txt", tmp_path / "out.csv"
-    source.write_text("good\n")
-    given = ["--text", "good"] if what == "text" else ["--input", str(source), "--output", str(output)]
-    assert main(["predict", str(model), *given, "--outputs", outputs]) == 1
-    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_parts_with_other_parameters_are_not_mixed(capsys, monkeypatch, model, tmp_path):
