@@ -154,7 +154,7 @@ class Task(ABC):
     def truncation(self, example: Example) -> Truncation:
         """What is done with this instance when it is too long."""
         parameters = example.parameters
-        return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"])
+        return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"], names=self.segments)
 
     # ---- one way for every task -------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Task(ABC):
             for item in encoded:
                 if isinstance(item, RequestError):
                     return item
-                self._check_size(item.n_tokens)
+                self._check_size(example, item.n_tokens)
                 sequences.append(item)
             if len(sequences) > 1:
                 self._check_rows(sum(len(sequence.windows) for sequence in sequences))
@@ -283,10 +283,15 @@ class Task(ABC):
         """The prediction for one instance from its rows' outputs."""
         return Prediction(self.decode(encoded, rows), encoded.n_tokens, encoded.truncated)
 
-    def _check_size(self, n_tokens: int) -> None:
+    def _check_size(self, example: Example, n_tokens: int) -> None:
         limit = self.model.config.max_input_tokens
-        if n_tokens > limit:
-            raise RequestTooLargeError(f"the text has {n_tokens} tokens; max_input_tokens is {limit}")
+        if n_tokens <= limit:
+            return
+        if example.tokens is not None:
+            counted = "input_ids has"
+        else:
+            counted = self.truncation(example).counted(pair=isinstance(self.texts(example)[0], tuple))
+        raise RequestTooLargeError(f"{counted} {n_tokens} tokens; max_input_tokens is {limit}")
 
     def _check_rows(self, n_rows: int) -> None:
         # A queue that is empty takes any number: one instance of many windows could hold it for long.

@@ -91,7 +91,7 @@ class FillMask(Task):
             raise InvalidRequestError(f"text has no mask; write {self._mask_token} where a token is wanted")
         if (deciding == -1).any():
             raise InvalidRequestError(
-                f"a mask is cut off: the text has {sequence.n_tokens} tokens and the model takes "
+                f"a mask is cut off: text has {sequence.n_tokens} tokens and the model takes "
                 f"{self.model.max_length}; set truncation to 'stride'"
             )
         targets = self._target_ids(example.parameters["targets"])

@@ -131,12 +131,12 @@ class TextEmbedding(Task):
         # A configured max_length is a choice; the directory's is what the model was trained with.
         stated = None if self.model.config.max_length else self.settings.max_length
         limits = [limit for limit in (self.model.max_length, stated) if limit]
-        parameters = example.parameters
-        return Truncation(parameters["truncation"], min(limits) if limits else None, parameters["stride"])
+        return super().truncation(example)._replace(max_length=min(limits) if limits else None)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         hidden = output.last_hidden_state.float()
-        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        mask = inputs["attention_mask"] if "attention_mask" in inputs else hidden.new_ones(hidden.shape[:2])
+        mask = mask.unsqueeze(-1).to(hidden.dtype)
         first = mask.argmax(dim=1, keepdim=True).expand(-1, 1, hidden.shape[-1])
         return {
             "mean": (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9),

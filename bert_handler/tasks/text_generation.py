@@ -175,7 +175,7 @@ class TextGeneration(Task):
         n_new = self.value(example.parameters, "max_new_tokens")
         if self.is_causal and self._positions and length + n_new > self._positions:
             raise RequestTooLargeError(
-                f"the text has {length} tokens, and max_new_tokens is {n_new}; "
+                f"text has {length} tokens, and max_new_tokens is {n_new}; "
                 f"together this model takes at most {self._positions}"
             )
         return [Row(inputs, length + n_new, self._key(example, length))]

@@ -221,19 +221,15 @@ class TextTokenizer:
 
     def _cut(self, whole: Encoded, sequence_ids: IntArray, rule: Truncation) -> Encoded | RequestTooLargeError:
         """Cut or window a text that does not fit.  sequence_ids: of each token its text, SPECIAL for none."""
-        assert rule.max_length is not None
         if rule.mode == "error":
             return RequestTooLargeError(
-                f"the text has {whole.n_tokens} tokens; this model takes at most {rule.max_length} "
+                f"{rule.counted(pair=bool((sequence_ids == 1).any()))} {whole.n_tokens} tokens; this model takes at most {rule.max_length} "
                 "(set the parameter truncation to have it cut)"
             )
         try:
             if rule.mode == "stride":
-                text = 0 if rule.first_only else None
-                windows = strided_windows(sequence_ids, rule.max_length, rule.stride, text)
-                return whole._replace(windows=windows)
-            side = rule.side or self.spec.truncation_side
-            kept = truncated_window(sequence_ids, rule.max_length, rule.second_only, side, first_only=rule.first_only)
+                return whole._replace(windows=strided_windows(sequence_ids, rule))
+            kept = truncated_window(sequence_ids, rule, rule.side or self.spec.truncation_side)
             return whole._replace(windows=[kept], truncated=True)
         except RequestTooLargeError as exc:
             return exc

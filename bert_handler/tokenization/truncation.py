@@ -20,6 +20,7 @@ class Truncation(NamedTuple):
     second_only: of a pair, only the second text is cut (question answering).
     first_only: of a pair, only the first text is cut (the premise of an inference).
     side: which end of a text is cut; None: as the tokenizer was saved.
+    names: of the texts, for messages.
     """
 
     mode: str
@@ -28,41 +29,47 @@ class Truncation(NamedTuple):
     second_only: bool = False
     first_only: bool = False
     side: str | None = None
+    names: tuple[str, ...] = ("text", "text_pair")
 
     def fits(self, n_tokens: int) -> bool:
         """Whether nothing needs to be done."""
         return self.max_length is None or n_tokens <= self.max_length
 
 
-def truncated_window(
-    sequence_ids: IntArray,
-    max_length: int,
-    second_only: bool,
-    side: str = "right",
-    *,
-    first_only: bool = False,
-) -> IntArray:
-    """Choose the tokens that stay when one window must do.
+    def counted(self, *, pair: bool) -> str:
+        """One text or a pair with its verb: text has, question and context have."""
+        return " and ".join(self.names) + " have" if pair else f"{self.names[0]} has"
+
+    def require_room(self, room: int, cut: int, sequence_ids: IntArray) -> None:
+        """RequestTooLargeError where no token of the text `cut` has room beside what stays."""
+        if room < 1:
+            stays = self.names[1 - cut] if (sequence_ids == 1 - cut).any() else "the special tokens"
+            raise RequestTooLargeError(f"no token of {self.names[cut]} fits beside {stays} in {self.max_length} tokens")
+
+
+def truncated_window(sequence_ids: IntArray, rule: Truncation, side: str = "right") -> IntArray:
+    """Choose the tokens that stay when one window of `rule.max_length` must do.
 
     sequence_ids: (L,), 0 and 1 for the first and second text, -1 for special tokens, which all stay.
     Of a pair, the longer text gives way first, until both are as long (`longest_first`).
     Raises RequestTooLargeError when there is no room for any text.
     """
+    assert rule.max_length is not None
     counts = [int((sequence_ids == 0).sum()), int((sequence_ids == 1).sum())]
-    room = max_length - (len(sequence_ids) - sum(counts))
-    if second_only or first_only:
-        cut = 1 if second_only else 0
+    room = rule.max_length - (len(sequence_ids) - sum(counts))
+    if rule.second_only or rule.first_only:
+        cut = 1 if rule.second_only else 0
         room_left = room - counts[1 - cut]
-        _require_room(room_left, max_length)
+        rule.require_room(room_left, cut, sequence_ids)
         kept = list(counts)
         kept[cut] = min(counts[cut], room_left)
     elif counts[1]:
-        _require_room(room, max_length)
+        rule.require_room(room, 0, sequence_ids)
         short = min(counts)
         fair = (room // 2, room - room // 2) if short > room // 2 else (short, room - short)
         kept = list(fair) if counts[0] <= counts[1] else [fair[1], fair[0]]
     else:
-        _require_room(room, max_length)
+        rule.require_room(room, 0, sequence_ids)
         kept = [room, 0]
     keep = sequence_ids == -1
     for sequence, count in enumerate(kept):
@@ -71,28 +78,22 @@ def truncated_window(
     return np.flatnonzero(keep)
 
 
-def strided_windows(
-    sequence_ids: IntArray, max_length: int, stride: int, sequence: int | None = None
-) -> list[IntArray]:
-    """Cut one text, by default the last, into windows that overlap by `stride` tokens.
+def strided_windows(sequence_ids: IntArray, rule: Truncation) -> list[IntArray]:
+    """Cut one text, the last where the rule does not name the first, into windows that overlap by `rule.stride` tokens.
 
     All else is in every window.
 
     The overlap shrinks to half of the room where the first text leaves less, so that every window
     moves on.  Raises RequestTooLargeError when there is no room, or more than MAX_WINDOWS are needed.
     """
-    cut = sequence_ids.max() if sequence is None else sequence
+    assert rule.max_length is not None
+    cut = 0 if rule.first_only else max(0, int(sequence_ids.max()))
     text = np.flatnonzero(sequence_ids == cut)
     rest = np.flatnonzero(sequence_ids != cut)
-    room = max_length - len(rest)
-    _require_room(room, max_length)
-    step = room - min(stride, room // 2)
+    room = rule.max_length - len(rest)
+    rule.require_room(room, cut, sequence_ids)
+    step = room - min(rule.stride, room // 2)
     count = max(1, -(-(len(text) - room) // step) + 1)
     if count > MAX_WINDOWS:
-        raise RequestTooLargeError(f"the text needs {count} windows; at most {MAX_WINDOWS} are computed")
+        raise RequestTooLargeError(f"{rule.names[cut]} needs {count} windows; at most {MAX_WINDOWS} are computed")
     return [np.sort(np.concatenate([rest, text[i * step : i * step + room]])) for i in range(count)]
-
-
-def _require_room(room: int, max_length: int) -> None:
-    if room < 1:
-        raise RequestTooLargeError(f"no token of the text fits beside what must stay in {max_length} tokens")

@@ -1413,7 +1413,7 @@ GENERATION = [
     (
         '{"instances":[{"text":"' + "a b c " * 60 + '","truncation":"error"}]}',
         413,
-        "the text has 181 tokens; this model takes at most 64 (set the parameter truncation to have it cut)",
+        "text has 181 tokens; this model takes at most 64 (set the parameter truncation to have it cut)",
     ),
     ('{"instances":[{"text":5}]}', 400, "text must be a string, not an integer"),
     ('{"instances":[{}]}', 400, 'text is missing; send {"text": ...}'),
@@ -1481,7 +1481,7 @@ QUESTIONS = [
     (
         '{"instances":[{"question":"' + "the old bridge " * 40 + '","context":"b"}]}',
         413,
-        "no token of the text fits beside what must stay in 48 tokens",
+        "no token of context fits beside question in 48 tokens",
     ),
     (
         '{"inputs":[{"name":"input_ids","shape":[1,3],"datatype":"INT64","data":[2,3,4]}]}',
@@ -1501,7 +1501,7 @@ QUESTIONS = [
     (
         '{"instances":[{"question":"a","context":"' + "the river " * 60 + '","truncation":"error"}]}',
         413,
-        "the text has 124 tokens; this model takes at most 48 (set the parameter truncation to have it cut)",
+        "question and context have 124 tokens; this model takes at most 48 (set the parameter truncation to have it cut)",
     ),
 ]
 """answer, V1 and V2."""

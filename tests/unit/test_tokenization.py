@@ -266,7 +266,7 @@ def test_the_longer_text_gives_way_first(counts, max_length, kept):
     first, second = counts
     # [CLS] first [SEP], and second [SEP] where there is one
     sequence_ids = np.array([-1, *[0] * first, -1, *([1] * second + [-1] if second else [])])
-    window = truncated_window(sequence_ids, max_length, second_only=False)
+    window = truncated_window(sequence_ids, Truncation("truncate", max_length))
     assert tuple(int((sequence_ids[window] == i).sum()) for i in (0, 1)) == kept
     assert len(window) <= max_length
 
@@ -275,7 +275,7 @@ def test_the_longer_text_gives_way_first(counts, max_length, kept):
 @given(n=st.integers(1, 300), max_length=st.integers(3, 40), stride=st.integers(0, 64))
 def test_windows_cover_every_token_and_end(n, max_length, stride):
     sequence_ids = np.array([-1, *[0] * n, -1])
-    windows = strided_windows(sequence_ids, max_length, stride)
+    windows = strided_windows(sequence_ids, Truncation("stride", max_length, stride))
     assert set(np.concatenate(windows).tolist()) == set(range(n + 2))
     assert all(len(window) <= max_length for window in windows)
     assert all({0, n + 1} <= set(window.tolist()) for window in windows)
@@ -285,7 +285,7 @@ def test_windows_cover_every_token_and_end(n, max_length, stride):
 def test_there_is_a_most_of_windows():
     sequence_ids = np.array([-1, *[0] * (MAX_WINDOWS + 1), -1])
     with pytest.raises(RequestTooLargeError, match=f"{MAX_WINDOWS + 1} windows"):
-        strided_windows(sequence_ids, 3, 0)
+        strided_windows(sequence_ids, Truncation("stride", 3, 0))
 
 
 def test_a_text_that_may_not_be_cut_is_an_error_in_its_place(tokenizer_of):
@@ -293,13 +293,14 @@ def test_a_text_that_may_not_be_cut_is_an_error_in_its_place(tokenizer_of):
     found = mine.encode(["a", "a b c d"], [Truncation("error", 4)] * 2)
     assert ids(found[0])
     assert isinstance(found[1], RequestTooLargeError)
-    assert "6 tokens; this model takes at most 4" in str(found[1])
+    assert "text has 6 tokens; this model takes at most 4" in str(found[1])
 
 
 @pytest.mark.parametrize("rule", [{"mode": "truncate"}, {"mode": "stride"}])
 def test_a_first_text_that_leaves_no_room_is_an_error(rule, tokenizer_of):
-    with pytest.raises(RequestTooLargeError, match="no token of the text fits"):
-        encode(tokenizer_of("bert")[0], ("a b c d e f", "g"), max_length=9, second_only=True, **rule)
+    with pytest.raises(RequestTooLargeError, match="no token of context fits beside question in 9 tokens"):
+        names = ("question", "context")
+        encode(tokenizer_of("bert")[0], ("a b c d e f", "g"), max_length=9, second_only=True, names=names, **rule)
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 0), (0, 2), (3, 0), (1, 2)])

