@@ -14,7 +14,7 @@ DATA_PACKAGES = {"bert_handler.artifacts": "artifacts", "bert_handler.setup_conf
 DATA_FILES = [f"{depth}*.{suffix}" for depth in ("", "*/") for suffix in ("json", "md", "safetensors", "yaml")]
 PACKAGE_FILES = [
     "py.typed",
-    *(f"{depth}*.{suffix}" for depth in ("", "*/") for suffix in ("html", "css", "js", "json", "yaml")),
+    *(f"{depth}*.{suffix}" for depth in ("", "*/", "*/*/") for suffix in ("html", "css", "js", "json", "yaml")),
 ]
 
 EXTRAS = {

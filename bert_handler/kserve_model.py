@@ -15,23 +15,23 @@ import prometheus_client
 from starlette.routing import Route
 
 from bert_handler import serving
-from bert_handler.alarms import alarms
-from bert_handler.arrivals import Arrivals, tell
-from bert_handler.asgi import Application
 from bert_handler.deadlines import remaining_s
 from bert_handler.deferred import IN_SERVERS, deferred
 from bert_handler.errors import DeadlineError, RequestError
 from bert_handler.generation import TextStream
-from bert_handler.guard import Guard
-from bert_handler.kserve_grpc import Servicer, grpc_server
 from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
-from bert_handler.one_write import OneWriteProtocol
-from bert_handler.playground import playground_routes
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Protocol
-from bert_handler.repository import Repository
-from bert_handler.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
 from bert_handler.schema import Reply, Request
+from bert_handler.server.alarms import alarms
+from bert_handler.server.arrivals import Arrivals, tell
+from bert_handler.server.asgi import Application
+from bert_handler.server.grpc import Servicer, grpc_server
+from bert_handler.server.guard import Guard
+from bert_handler.server.one_write import OneWriteProtocol
+from bert_handler.server.playground import playground_routes
+from bert_handler.server.repository import Repository
+from bert_handler.server.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
 from bert_handler.serving import Answer, Call
 
 with deferred(*IN_SERVERS):

@@ -17,8 +17,8 @@ from bert_handler.deadlines import RESPONSE_TIMEOUT_S, deadline_of, remaining_s
 from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, QueueFullError, RequestError
 from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
-from bert_handler.routes import Events, begun
 from bert_handler.schema import Reply
+from bert_handler.server.routes import Events, begun
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM, error_event
 
 logger = logging.getLogger(__name__)

@@ -101,7 +101,7 @@ def _body(
     parameter: Optional[List[str]],
     request_id: Optional[str],
 ) -> Any:
-    from bert_handler.client_base import document
+    from bert_handler.client.base import document
     from bert_handler.parameters import check_unicode
 
     if text and file is None:
@@ -134,16 +134,16 @@ def _request(file: Path, content: bytes) -> Any:
 
 def _client(grpc: bool) -> Any:
     if grpc:
-        from bert_handler.client_grpc import GrpcClient
+        from bert_handler.client.grpc import GrpcClient
 
         return GrpcClient
-    from bert_handler.client import Client
+    from bert_handler.client.rest import Client
 
     return Client
 
 
 def _retry(attempts: int) -> Any:
-    from bert_handler.client_base import Retry
+    from bert_handler.client.base import Retry
 
     return Retry(attempts=attempts)
 

@@ -60,7 +60,7 @@ def predict(
 
     load: Any = {"engine": engine, "device": device, "parameters": task_parameters(parameter), "outputs": outputs}
     if input_file is not None and output_file is not None:
-        from bert_handler.bulk_formats import forms_of
+        from bert_handler.bulk.formats import forms_of
 
         forms_of(input_file, output_file)
         check_output(output_file)
@@ -99,7 +99,7 @@ def _here(
     notes: List[str],
     **load: Any,
 ) -> int:
-    from bert_handler.bulk import score
+    from bert_handler.bulk.scoring import score
     from bert_handler.predictor import Predictor
 
     with Predictor.load(target, **load) as predictor:
@@ -118,7 +118,7 @@ def _on_ray(target: Path, source: Path, output: Path, progress: Any, *, address:
     if address is None and "ray" not in sys.modules:
         # Ray listens on every interface and runs what it is sent; it reads these as it is imported.
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    from bert_handler.bulk_ray import score
+    from bert_handler.bulk.on_ray import score
 
     return score(target, source, output, address=address, progress=progress, **options)
 

@@ -82,7 +82,7 @@ def serve(
     check_ports(host, {"--http-port": http_port, "--grpc-port": grpc_port})
     from bert_handler import kserve_model
     from bert_handler.config import TRUST_REMOTE_CODE
-    from bert_handler.guard import Guard, Tokens
+    from bert_handler.server.guard import Guard, Tokens
 
     # Consent is the command line's alone: what the environment inherits does not count here.
     os.environ[TRUST_REMOTE_CODE] = "1" if trust_remote_code else "0"

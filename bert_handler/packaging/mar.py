@@ -47,7 +47,7 @@ from bert_handler.handler import TransformerHandler
 class Handler(TransformerHandler):
     """Serves the model of this archive."""
 '''
-NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "cli.py", "__main__.py"}
+NOT_SERVING = {"artifacts", "setup_config", "packaging", "commands", "bulk", "client", "cli.py", "__main__.py"}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ class Truncation(NamedTuple):
         """Whether nothing needs to be done."""
         return self.max_length is None or n_tokens <= self.max_length
 
-
     def counted(self, *, pair: bool) -> str:
         """One text or a pair with its verb: text has, question and context have."""
         return " and ".join(self.names) + " have" if pair else f"{self.names[0]} has"

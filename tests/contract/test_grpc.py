@@ -96,7 +96,7 @@ def test_refused(stub, request_, code, message) -> None:
 
 
 async def test_a_caller_that_is_gone_is_no_defect() -> None:
-    from bert_handler.kserve_grpc import _abort
+    from bert_handler.server.grpc import _abort
 
     class Gone:
         async def abort(self, code: object, message: str) -> None:

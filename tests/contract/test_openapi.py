@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bert_handler import openapi
-from bert_handler.playground import playground_routes
-from bert_handler.repository import Repository
-from bert_handler.routes import Routes
+from bert_handler.server import openapi
+from bert_handler.server.playground import playground_routes
+from bert_handler.server.repository import Repository
+from bert_handler.server.routes import Routes
 from tests.servers import kserve_server
 
 HERE = Path(__file__).parent

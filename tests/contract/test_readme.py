@@ -15,9 +15,9 @@ import yaml
 import bert_handler
 from bert_handler.cli import app, main
 from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
-from bert_handler.playground import playground_routes
-from bert_handler.repository import Repository
-from bert_handler.routes import Routes
+from bert_handler.server.playground import playground_routes
+from bert_handler.server.repository import Repository
+from bert_handler.server.routes import Routes
 from tests.readme import (
     README,
     block,

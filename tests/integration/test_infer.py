@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bert_handler.client import Client
-from bert_handler.client_grpc import GrpcClient
+from bert_handler.client.grpc import GrpcClient
+from bert_handler.client.rest import Client
 from bert_handler.errors import InvalidRequestError, ModelNotFoundError, NotReadyError, UnservableError
 from tests.servers import kserve_server
 

@@ -173,7 +173,10 @@ def test_a_deadline_in_time_changes_nothing(predictor):
     [
         (v2("a", "b", "c", "d"), "the request has 4 instances; max_instances is 3"),
         (v2("word " * 200), "text has 402 tokens; max_input_tokens is 60"),
-        (v2(json.dumps({"text": "a " * 40, "text_pair": "b " * 40})), "text and text_pair have 83 tokens; max_input_tokens is 60"),
+        (
+            v2(json.dumps({"text": "a " * 40, "text_pair": "b " * 40})),
+            "text and text_pair have 83 tokens; max_input_tokens is 60",
+        ),
         (v2("a" * 2001), "text has 2001 characters; max_input_chars is 2000"),
     ],
 )

@@ -96,10 +96,10 @@ async def test_a_host_whose_device_has_failed_asks_to_be_started_again(load, zoo
     kserve_model = pytest.importorskip("bert_handler.kserve_model")
     from starlette.testclient import TestClient
 
-    from bert_handler.asgi import Application
-    from bert_handler.guard import Guard
-    from bert_handler.kserve_grpc import Servicer
-    from bert_handler.routes import Routes
+    from bert_handler.server.asgi import Application
+    from bert_handler.server.grpc import Servicer
+    from bert_handler.server.guard import Guard
+    from bert_handler.server.routes import Routes
 
     predictor = load(zoo("bert", "sequence_classification"))
     models = {"bert": kserve_model.LocalModel("bert", predictor)}

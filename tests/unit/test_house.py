@@ -26,7 +26,6 @@ LAYERS = (
         "cost",
         "cpu",
         "tokenization",
-        "alarms",
         "deadlines",
         "deferred",
         "ending",
@@ -40,8 +39,6 @@ LAYERS = (
     | {"scores", "decisions", "generation"},
     {"protocols", "tasks", "engines", "torch_decoding", "torch_loading"},
     {
-        "arrivals",
-        "asgi",
         "batching",
         "cores",
         "warmup",
@@ -54,28 +51,26 @@ LAYERS = (
         "predictor",
         "serving",
         "tickets",
-        "routes",
-        "playground",
         "metrics",
     }
-    | {"guard", "one_write", "openapi", "repository"},
-    {"handler", "kserve_grpc", "kserve_model", "torchserve_proxy", "client", "client_base", "client_grpc"},
-    {"packaging", "bulk", "bulk_formats", "bulk_parquet", "bulk_parts", "bulk_ray", "bulk_values"},
+    | {"server"},
+    {"handler", "kserve_model", "torchserve_proxy", "client"},
+    {"packaging", "bulk"},
     {"commands", "cli", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 OWNERS = {
     "ts": {"handler"},
-    "kserve": {"kserve_grpc", "kserve_model", "torchserve_proxy"},
+    "kserve": {"server", "kserve_model", "torchserve_proxy"},
     "captum": {"explain", "explanations"},
     # Engines run what packaging has exported and quantized; neither imports the other's half.
     "onnxruntime": {"runtimes", "packaging"},
     "openvino": {"runtimes"},
     "model_archiver": {"packaging"},
-    "starlette": {"asgi", "routes", "playground", "repository", "kserve_model"},
+    "starlette": {"server", "kserve_model"},
     "opentelemetry": {"tracing"},
-    "ray": {"bulk_ray"},
+    "ray": {"bulk"},
     "typer": {"commands", "cli"},
 }
 

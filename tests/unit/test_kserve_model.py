@@ -15,17 +15,18 @@ from functools import partial
 import pytest
 from starlette.testclient import TestClient
 
-from bert_handler import Predictor, repository
-from bert_handler.asgi import HARDENING, Application
+from bert_handler import Predictor
 from bert_handler.errors import ModelNotFoundError
 from bert_handler.generation import TextStream
 from bert_handler.metrics import REQUEST_LOGGER
-from bert_handler.routes import Routes
+from bert_handler.server import repository
+from bert_handler.server.asgi import HARDENING, Application
+from bert_handler.server.routes import Routes
 
 pytest.importorskip("kserve")
-from bert_handler.arrivals import tell
 from bert_handler.kserve_model import LocalModel
-from bert_handler.repository import Repository
+from bert_handler.server.arrivals import tell
+from bert_handler.server.repository import Repository
 from bert_handler.serving import settle
 
 EXPLAIN = {"explain": "True"}

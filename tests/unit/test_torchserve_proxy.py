@@ -10,7 +10,7 @@ import pytest
 
 from bert_handler import jsonio, torchserve_proxy
 from bert_handler.errors import ModelNotFoundError, NotReadyError
-from bert_handler.routes import find
+from bert_handler.server.routes import find
 from bert_handler.torchserve_proxy import FrontModel, TorchServe
 
 

@@ -102,7 +102,7 @@ def test_every_stage_is_a_span_of_the_callers_trace(exporter, predictor, ask):
 
 def test_grpc_metadata_names_the_callers_trace(exporter, predictor):
     kserve_model = pytest.importorskip("bert_handler.kserve_model")
-    kserve_grpc = pytest.importorskip("bert_handler.kserve_grpc")
+    kserve_grpc = pytest.importorskip("bert_handler.server.grpc")
     servicer = kserve_grpc.Servicer(lambda: {"bert": kserve_model.LocalModel("bert", predictor)})
     request = kserve_grpc.pb.ModelInferRequest(model_name="bert")
     tensor = request.inputs.add(name="text", datatype="BYTES", shape=[1])

@@ -141,7 +141,7 @@ def test_parts_with_other_parameters_are_not_mixed(capsys, monkeypatch, model, t
     source.write_text('"good"\n{"text": "bad", "top_k": 1}\n"fine"\n')
     words = ["predict", str(model), "--input", str(source), "--output", str(output), "--batch-rows", "2"]
     with monkeypatch.context() as patched:
-        patched.setattr(bulk.Parts, "join", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(bulk.scoring.Parts, "join", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main([*words, "--parameter", "top_k=2"]) == 130
     for other, said in ([], "null"), (["--parameter", "top_k=3"], "3"):
         capsys.readouterr()

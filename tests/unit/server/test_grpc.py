@@ -7,13 +7,13 @@ import asyncio
 import grpc
 import pytest
 
-from bert_handler.client import Retry
-from bert_handler.client_grpc import GrpcClient, request_fields
+from bert_handler.client.grpc import GrpcClient, request_fields
+from bert_handler.client.rest import Retry
 from bert_handler.errors import InvalidRequestError, NotReadyError, QueueFullError, RequestTooLargeError
-from bert_handler.guard import Guard
-from bert_handler.kserve_grpc import Servicer, grpc_server, pb, pb_grpc
 from bert_handler.kserve_model import LocalModel
 from bert_handler.protocols import error_reply
+from bert_handler.server.grpc import Servicer, grpc_server, pb, pb_grpc
+from bert_handler.server.guard import Guard
 
 MAX_BODY_BYTES = 10_000
 

@@ -18,7 +18,7 @@ _CONVERTOR = re.compile(r"{(\w+):\w+}")
 
 @lru_cache(maxsize=1)
 def _written() -> Any:
-    return yaml.safe_load(resources.files("bert_handler").joinpath(FILE).read_text(encoding="utf-8"))
+    return yaml.safe_load(resources.files("bert_handler.server").joinpath(FILE).read_text(encoding="utf-8"))
 
 
 def description(paths: Collection[str], models: Collection[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from bert_handler.one_write import Gathering
+from bert_handler.server.one_write import Gathering
 
 
 class Transport:

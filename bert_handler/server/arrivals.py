@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from bert_handler import serving
-from bert_handler.alarms import alarms
 from bert_handler.errors import DeadlineError, InternalError, RequestError
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Request, Response
+from bert_handler.server.alarms import alarms
 from bert_handler.serving import Answer, Call
 from bert_handler.tickets import Announce
 

@@ -16,9 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
-from bert_handler.bulk_formats import READERS, WRITERS, Columns, form_of, forms_of
-from bert_handler.bulk_parquet import Record
-from bert_handler.bulk_parts import Parts
+from bert_handler.bulk.formats import READERS, WRITERS, Columns, form_of, forms_of
+from bert_handler.bulk.parquet import Record
+from bert_handler.bulk.parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, unknown
 from bert_handler.pending import Pending

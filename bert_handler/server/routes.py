@@ -15,12 +15,13 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 import bert_handler
-from bert_handler import jsonio, openapi
-from bert_handler.asgi import HARDENING, Answering, Asked, Endpoint, Watch
+from bert_handler import jsonio
 from bert_handler.errors import ModelNotFoundError, NotReadyError
 from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
 from bert_handler.schema import Reply
+from bert_handler.server import openapi
+from bert_handler.server.asgi import HARDENING, Answering, Asked, Endpoint, Watch
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
 DEFAULT_BODY_BYTES = 32 * 2**20

@@ -42,5 +42,5 @@ async def _file(request: Request) -> Response:
     name = request.path_params.get("name", "index.html")
     if name not in FILES:
         raise HTTPException(404)
-    content = resources.files("bert_handler").joinpath("ui", name).read_bytes()
+    content = resources.files("bert_handler.server").joinpath("ui", name).read_bytes()
     return Response(content, 200, {**HEADERS, "Content-Type": FILES[name]})

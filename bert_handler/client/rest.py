@@ -1,4 +1,4 @@
-"""A client of the Open Inference Protocol (V2) over REST; `client_grpc` has its gRPC twin.
+"""A client of the Open Inference Protocol (V2) over REST; `grpc` beside it has its gRPC twin.
 
 It goes where curl goes: through a gateway that routes by Host header and asks for a
 session cookie.  Cookies and tokens are sent and never shown: not in errors, logs or reprs.
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from bert_handler import jsonio
-from bert_handler.client_base import Answer, Exchange, Retry, V2Client, document, request_headers
+from bert_handler.client.base import Answer, Exchange, Retry, V2Client, document, request_headers
 from bert_handler.errors import ConfigError, DeadlineError, NotReadyError
 
 __all__ = ["Answer", "Client", "Retry", "document"]

@@ -18,7 +18,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from bert_handler.bulk import Job, Part, Progress, answer, run
+from bert_handler.bulk.scoring import Job, Part, Progress, answer, run
 from bert_handler.config import ENVIRONMENT_PREFIX
 from bert_handler.cpu import cpu_budget
 from bert_handler.errors import BertHandlerError, ConfigError, MissingExtraError

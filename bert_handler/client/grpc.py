@@ -13,7 +13,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from bert_handler import jsonio
-from bert_handler.client_base import Answer, Exchange, Retry, V2Client, request_headers
+from bert_handler.client.base import Answer, Exchange, Retry, V2Client, request_headers
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
 from bert_handler.parameters import describe
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes

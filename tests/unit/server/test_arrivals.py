@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from bert_handler.arrivals import MAX_TOGETHER, Arrivals
 from bert_handler.errors import DeadlineError, InternalError
 from bert_handler.schema import Prediction, Request
+from bert_handler.server.arrivals import MAX_TOGETHER, Arrivals
 from bert_handler.serving import Call
 
 TEXTS = ["a fox", "the quick brown dog", "lazy", "a fox jumps over the dog"]

@@ -13,10 +13,10 @@ from bert_handler import bulk
 from bert_handler.cli import main
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.loading import open_model
-from tests.unit.test_bulk import read, write
+from tests.unit.bulk.test_scoring import read, write
 
 ray = pytest.importorskip("ray")
-bulk_ray = pytest.importorskip("bert_handler.bulk_ray")
+bulk_ray = pytest.importorskip("bert_handler.bulk.on_ray")
 
 TEXTS = [f"film {i}, {'good' * (i % 5)}\nof the year" for i in range(110)]
 BATCH_ROWS = 20
@@ -162,7 +162,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         return imported(name, *args, **kwargs)
 
     imported = builtins.__import__
-    monkeypatch.delitem(sys.modules, "bert_handler.bulk_ray")
+    monkeypatch.delitem(sys.modules, "bert_handler.bulk.on_ray")
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(MissingExtraError, match=r"pip install 'ray\[data\]', or .* '\.\[ray\]' in a clone"):
-        import bert_handler.bulk_ray  # noqa: F401
+        import bert_handler.bulk.on_ray  # noqa: F401

@@ -21,7 +21,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from bert_handler.alarms import alarms
 from bert_handler.errors import (
     InternalError,
     NoRouteError,
@@ -32,10 +31,11 @@ from bert_handler.errors import (
     UnauthorizedError,
     WrongMethodError,
 )
-from bert_handler.guard import STOPPING, Guard
 from bert_handler.metrics import caller_of, log_request
 from bert_handler.protocols import error_reply
 from bert_handler.schema import Reply
+from bert_handler.server.alarms import alarms
+from bert_handler.server.guard import STOPPING, Guard
 
 logger = logging.getLogger(__name__)
 

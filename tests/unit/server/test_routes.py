@@ -11,12 +11,12 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from bert_handler import asgi
-from bert_handler.asgi import Answering, Application, Asked, ClientGoneError, Watch
 from bert_handler.errors import RequestTooLargeError, SlowBodyError
 from bert_handler.metrics import REQUEST_LOGGER
-from bert_handler.routes import Routes
 from bert_handler.schema import Reply
+from bert_handler.server import asgi
+from bert_handler.server.asgi import Answering, Application, Asked, ClientGoneError, Watch
+from bert_handler.server.routes import Routes
 
 
 def asked(*messages, then=60, **headers):

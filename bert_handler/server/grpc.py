@@ -13,10 +13,10 @@ from bert_handler import jsonio
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.deferred import IN_SERVERS, deferred
 from bert_handler.errors import RequestError
-from bert_handler.guard import Guard
 from bert_handler.protocols import V2_REST, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
-from bert_handler.routes import EXTENSIONS, Models, ServedModel, find
+from bert_handler.server.guard import Guard
+from bert_handler.server.routes import EXTENSIONS, Models, ServedModel, find
 
 with deferred(*IN_SERVERS):
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb

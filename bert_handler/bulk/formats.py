@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from bert_handler import jsonio
-from bert_handler.bulk_parquet import Parquet, Record, check_unique, fields_of, text_fields
-from bert_handler.bulk_values import cell, document
+from bert_handler.bulk.parquet import Parquet, Record, check_unique, fields_of, text_fields
+from bert_handler.bulk.values import cell, document
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.schema import OutputSpec
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection
 
-from bert_handler.alarms import Alarms, alarms
+from bert_handler.server.alarms import Alarms, alarms
 
 
 async def _rung_after(delays: list[float], cleared: Collection[int] = ()) -> dict[int, float]:

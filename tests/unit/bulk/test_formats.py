@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_handler import bulk
-from bert_handler.bulk_formats import READERS, WRITERS
+from bert_handler.bulk.formats import READERS, WRITERS
 from bert_handler.errors import ConfigError
 from bert_handler.schema import OutputSpec
 

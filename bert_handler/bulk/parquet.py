@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bert_handler.bulk_values import text
+from bert_handler.bulk.values import text
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.schema import OutputSpec
 
