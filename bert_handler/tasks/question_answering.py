@@ -55,7 +55,7 @@ class QuestionAnswering(Task):
         return [(example.fields["question"], example.fields["context"])]
 
     def truncation(self, example: Example) -> Truncation:
-        return super().truncation(example)._replace(second_only=True)
+        return super().truncation(example)._replace(cut=1)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"start": output.start_logits.float(), "end": output.end_logits.float()}

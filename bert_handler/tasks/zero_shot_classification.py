@@ -95,7 +95,7 @@ class ZeroShotClassification(Task):
         return Size(len(labels), len(labels) * rest + n_marks * sum(map(len, labels)))
 
     def truncation(self, example: Example) -> Truncation:
-        return super().truncation(example)._replace(first_only=True)
+        return super().truncation(example)._replace(cut=0)
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"logits": output.logits.float()}

@@ -222,8 +222,9 @@ class TextTokenizer:
     def _cut(self, whole: Encoded, sequence_ids: IntArray, rule: Truncation) -> Encoded | RequestTooLargeError:
         """Cut or window a text that does not fit.  sequence_ids: of each token its text, SPECIAL for none."""
         if rule.mode == "error":
+            counted = rule.counted(pair=bool((sequence_ids == 1).any()))
             return RequestTooLargeError(
-                f"{rule.counted(pair=bool((sequence_ids == 1).any()))} {whole.n_tokens} tokens; this model takes at most {rule.max_length} "
+                f"{counted} {whole.n_tokens} tokens; this model takes at most {rule.max_length} "
                 "(set the parameter truncation to have it cut)"
             )
         try:

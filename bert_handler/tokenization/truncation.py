@@ -17,8 +17,8 @@ class Truncation(NamedTuple):
     """What happens to a text with more tokens than `max_length`.
 
     mode: error, truncate, or stride (overlapping windows).  stride: tokens that two windows share.
-    second_only: of a pair, only the second text is cut (question answering).
-    first_only: of a pair, only the first text is cut (the premise of an inference).
+    cut: of a pair, the only text that is cut: 0 for an inference's premise, 1 for a question's context.
+        None: the longer one first, and in windows the second.
     side: which end of a text is cut; None: as the tokenizer was saved.
     names: of the texts, for messages.
     """
@@ -26,8 +26,7 @@ class Truncation(NamedTuple):
     mode: str
     max_length: int | None
     stride: int = 64
-    second_only: bool = False
-    first_only: bool = False
+    cut: int | None = None
     side: str | None = None
     names: tuple[str, ...] = ("text", "text_pair")
 
@@ -56,12 +55,11 @@ def truncated_window(sequence_ids: IntArray, rule: Truncation, side: str = "righ
     assert rule.max_length is not None
     counts = [int((sequence_ids == 0).sum()), int((sequence_ids == 1).sum())]
     room = rule.max_length - (len(sequence_ids) - sum(counts))
-    if rule.second_only or rule.first_only:
-        cut = 1 if rule.second_only else 0
-        room_left = room - counts[1 - cut]
-        rule.require_room(room_left, cut, sequence_ids)
+    if rule.cut is not None:
+        room_left = room - counts[1 - rule.cut]
+        rule.require_room(room_left, rule.cut, sequence_ids)
         kept = list(counts)
-        kept[cut] = min(counts[cut], room_left)
+        kept[rule.cut] = min(counts[rule.cut], room_left)
     elif counts[1]:
         rule.require_room(room, 0, sequence_ids)
         short = min(counts)
@@ -78,15 +76,13 @@ def truncated_window(sequence_ids: IntArray, rule: Truncation, side: str = "righ
 
 
 def strided_windows(sequence_ids: IntArray, rule: Truncation) -> list[IntArray]:
-    """Cut one text, the last where the rule does not name the first, into windows that overlap by `rule.stride` tokens.
-
-    All else is in every window.
+    """Cut one text into windows that overlap by `rule.stride` tokens; all else is in every window.
 
     The overlap shrinks to half of the room where the first text leaves less, so that every window
     moves on.  Raises RequestTooLargeError when there is no room, or more than MAX_WINDOWS are needed.
     """
     assert rule.max_length is not None
-    cut = 0 if rule.first_only else max(0, int(sequence_ids.max()))
+    cut = max(0, int(sequence_ids.max())) if rule.cut is None else rule.cut
     text = np.flatnonzero(sequence_ids == cut)
     rest = np.flatnonzero(sequence_ids != cut)
     room = rule.max_length - len(rest)

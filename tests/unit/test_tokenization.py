@@ -136,8 +136,8 @@ def test_windows_of_a_context_are_those_of_autotokenizer(architecture, context, 
     expected = theirs(
         ["Where?"], [context], truncation="only_second", max_length=32, stride=stride, return_overflowing_tokens=True
     )["input_ids"]
-    assert ids(encode(mine, ("Where?", context), "stride", 32, stride=stride, second_only=True)) == expected
-    cut = encode(mine, ("Where?", context), "truncate", 32, second_only=True)
+    assert ids(encode(mine, ("Where?", context), "stride", 32, stride=stride, cut=1)) == expected
+    cut = encode(mine, ("Where?", context), "truncate", 32, cut=1)
     assert ids(cut) == expected[:1]
 
 
@@ -203,9 +203,9 @@ SHARED = [
         {"mode": "truncate", "max_length": None},
         {"mode": "truncate", "max_length": 20},
         {"mode": "truncate", "max_length": 20, "side": "left"},
-        {"mode": "truncate", "max_length": 20, "first_only": True},
+        {"mode": "truncate", "max_length": 20, "cut": 0},
         {"mode": "stride", "max_length": 30, "stride": 4},
-        {"mode": "stride", "max_length": 30, "stride": 4, "first_only": True},
+        {"mode": "stride", "max_length": 30, "stride": 4, "cut": 0},
         {"mode": "error", "max_length": 20},
     ],
     ids=lambda rule: " ".join(map(str, rule.values())),
@@ -296,11 +296,11 @@ def test_a_text_that_may_not_be_cut_is_an_error_in_its_place(tokenizer_of):
     assert "text has 6 tokens; this model takes at most 4" in str(found[1])
 
 
-@pytest.mark.parametrize("rule", [{"mode": "truncate"}, {"mode": "stride"}])
-def test_a_first_text_that_leaves_no_room_is_an_error(rule, tokenizer_of):
+@pytest.mark.parametrize("mode", ["truncate", "stride"])
+def test_a_first_text_that_leaves_no_room_is_an_error(mode, tokenizer_of):
+    rule = {"max_length": 9, "cut": 1, "names": ("question", "context")}
     with pytest.raises(RequestTooLargeError, match="no token of context fits beside question in 9 tokens"):
-        names = ("question", "context")
-        encode(tokenizer_of("bert")[0], ("a b c d e f", "g"), max_length=9, second_only=True, names=names, **rule)
+        encode(tokenizer_of("bert")[0], ("a b c d e f", "g"), mode, **rule)
 
 
 @pytest.mark.parametrize(("left", "right"), [(0, 0), (0, 2), (3, 0), (1, 2)])
