@@ -80,13 +80,7 @@ class Artifact:
         path = directory / "config.json"
         if not path.is_file():
             raise ConfigError(f"{directory.name}/config.json is missing; save the model with save_pretrained()")
-        try:
-            model_config = jsonio.loads(path.read_bytes())
-        except ValueError as exc:
-            raise ConfigError(f"config.json is not JSON: {exc}") from exc
-        if not isinstance(model_config, dict):
-            raise ConfigError("config.json must be a JSON object")
-        return cls(directory, model_config, read_identity(directory), digests or {})
+        return cls(directory, jsonio.read_file(path, dict), read_identity(directory), digests or {})
 
     def sha256(self, pattern: str) -> str:
         """Digests of the files that match a pattern, in the order of their names; empty where none does."""
@@ -99,7 +93,10 @@ class Artifact:
         return replace(self, _keep=None)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the files that answers depend on: weights, graphs, tokenizer, labels, but no settings."""
+        """SHA-256 over the files that answers depend on: weights, graphs, tokenizer, labels, but no settings.
+
+        Of an archive without checksums, over all of it.
+        """
         digests = self.digests
         if not digests and self.archive is not None:
             return sha256(self.archive)

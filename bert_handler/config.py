@@ -149,7 +149,7 @@ def read_settings(directory: Path, model_yaml: Mapping[str, Any] | None, environ
     model_yaml: the parsed model-config.yaml where the host has read it already (TorchServe does).
     Raises ConfigError when a file is not what it should be.
     """
-    settings = _read_setup_config(directory / SETUP_CONFIG)
+    settings = jsonio.read_file(directory / SETUP_CONFIG, dict, "a JSON object of settings")
     if model_yaml is None:
         model_yaml = _read_model_config(directory / MODEL_CONFIG)
     handler = model_yaml.get("handler") or {}
@@ -165,18 +165,6 @@ def read_settings(directory: Path, model_yaml: Mapping[str, Any] | None, environ
 def _is_service_link(name: str, value: str) -> bool:
     # The name alone would hide BERT_HANDLER_PORT=8080, which somebody has set in vain.
     return SERVICE_LINK.fullmatch(f"{name}={value}") is not None
-
-
-def _read_setup_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        settings = jsonio.loads(path.read_bytes())
-    except ValueError as exc:
-        raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path.name} must be a JSON object of settings")
-    return settings
 
 
 def _read_model_config(path: Path) -> Mapping[str, Any]:

@@ -65,12 +65,9 @@ class Exported:
         if not path.is_file():
             return None
         other = ConfigError(f"{ENGINE_FILE} was not written by this version of bert-handler; archive the model again")
-        try:
-            content = jsonio.loads(path.read_bytes())
-        except ValueError as exc:
-            raise other from exc
+        content = jsonio.read_file(path, dict, "a JSON object; archive the model again")
         names = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or not names - {"padded"} <= set(content) <= names:
+        if not names - {"padded"} <= set(content) <= names:
             raise other
         exported = cls(**content)
         if exported.padded not in COSTS or exported.file != f"{exported.engine}/{Path(exported.file).name}":

@@ -11,9 +11,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring
-from typing import Any, Union
+from pathlib import Path
+from typing import Any, TypeVar, Union
 
 import numpy as np
+
+from bert_handler.errors import ConfigError
 
 try:
     import orjson
@@ -22,6 +25,9 @@ except ImportError:  # the self-contained archive runs with torch, transformers 
 
 MAX_DEPTH = 100
 """Lists and objects within each other: far more than any request has, far less than a stack holds."""
+
+
+Content = TypeVar("Content", dict[str, Any], list[Any])
 
 
 class DepthError(ValueError):
@@ -40,6 +46,22 @@ def loads(text: bytes | bytearray | str) -> Any:
     if _n_brackets(text) > MAX_DEPTH:
         _check_depth(value)
     return value
+
+
+def read_file(path: Path, kind: type[Content], form: str = "") -> Content:
+    """The content of a model's file, an empty one where there is no file; ConfigError where it is not of that kind.
+
+    form: what the file must be, for the message.
+    """
+    if not path.is_file():
+        return kind()
+    try:
+        content = loads(path.read_bytes())
+    except ValueError as exc:
+        raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
+    if not isinstance(content, kind):
+        raise ConfigError(f"{path.name} must be {form or ('a JSON object' if kind is dict else 'a JSON list')}")
+    return content
 
 
 def dumps(value: Any) -> bytes:

@@ -70,12 +70,7 @@ class Labels:
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        content = jsonio.loads(path.read_bytes())
-    except ValueError as exc:
-        raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
-    if not isinstance(content, dict):
-        raise ConfigError(f'{path.name} must be an object such as {{"0": "Not Accepted", "1": "Accepted"}}')
+    content = jsonio.read_file(path, dict, 'an object such as {"0": "Not Accepted", "1": "Accepted"}')
     if set(content) == {"label_list"}:
         return _label_list(content["label_list"], path.name)
     indices = [str(index) for index in range(len(content))]

@@ -61,7 +61,7 @@ class SentenceSettings:
         if directory is None:
             return cls()
         pooling, normalize = "1_Pooling", False
-        for module in _read(directory / MODULES, list):
+        for module in jsonio.read_file(directory / MODULES, list):
             kind = str(module.get("type", "")).rpartition(".")[2]
             if kind == "Pooling":
                 pooling = _inside(str(module.get("path")))
@@ -69,8 +69,8 @@ class SentenceSettings:
                 normalize = True
             elif kind != "Transformer":
                 raise ConfigError(f"{MODULES}: a module of type {kind!r} is not supported")
-        pooled = _read(directory / pooling / "config.json", dict)
-        prompt = _prompt(_read(directory / "config_sentence_transformers.json", dict))
+        pooled = jsonio.read_file(directory / pooling / "config.json", dict)
+        prompt = _prompt(jsonio.read_file(directory / "config_sentence_transformers.json", dict))
         if prompt and pooled.get("include_prompt") is False:
             raise ConfigError(
                 f"{pooling}/config.json: include_prompt: false is not supported where there is a default prompt: "
@@ -78,7 +78,7 @@ class SentenceSettings:
                 "and send texts without it"
             )
         found = [directory / name for name in TRANSFORMER_CONFIGS if (directory / name).is_file()]
-        own = _read(found[0], dict) if found else {}
+        own = jsonio.read_file(found[0], dict) if found else {}
         return cls(
             _pooling(pooled),
             normalize,
@@ -206,15 +206,3 @@ def _inside(path: str) -> str:
     if path.startswith("/") or ".." in parts or "\\" in path:
         raise ConfigError(f"{MODULES}: the path {path!r} points outside of the model directory")
     return path
-
-
-def _read(path: Path, kind: type) -> Any:
-    if not path.is_file():
-        return kind()
-    try:
-        content = jsonio.loads(path.read_bytes())
-    except ValueError as exc:
-        raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
-    if not isinstance(content, kind):
-        raise ConfigError(f"{path.name} must be a JSON {'object' if kind is dict else 'list'}")
-    return content

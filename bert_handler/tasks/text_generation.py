@@ -149,9 +149,8 @@ class TextGeneration(Task):
 
     def _model_defaults(self) -> Mapping[str, Any]:
         defaults = dict(DEFAULTS)
-        path = self.model.directory / GENERATION_CONFIG if self.model.directory else None
-        if path is not None and path.is_file():
-            stated = jsonio.loads(path.read_bytes())
+        if self.model.directory is not None:
+            stated = jsonio.read_file(self.model.directory / GENERATION_CONFIG, dict)
             defaults.update({name: stated[name] for name in DEFAULTS if stated.get(name) is not None})
         most = self.model.config.parameters["max_new_tokens_limit"]
         if self._positions:

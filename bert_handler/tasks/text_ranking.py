@@ -147,9 +147,8 @@ def documents_of(value: Any) -> list[Any]:
 def stated_function(model_config: Mapping[str, Any], directory: Path | None) -> str:
     """What the model's files say about its score, as sentence-transformers has stored it over time."""
     stated = None
-    path = directory / "config_sentence_transformers.json" if directory is not None else None
-    if path is not None and path.is_file():
-        stated = jsonio.loads(path.read_bytes()).get("activation_fn")
+    if directory is not None:
+        stated = jsonio.read_file(directory / "config_sentence_transformers.json", dict).get("activation_fn")
     if stated is None:
         stated = (model_config.get("sentence_transformers") or {}).get("activation_fn")
     if stated is None:

@@ -37,12 +37,9 @@ class TokenizerSpec:
     @classmethod
     def read(cls, path: Path) -> TokenizerSpec:
         """Read tokenizer_spec.json; ConfigError names the key that is missing or unknown."""
-        try:
-            content = jsonio.loads(path.read_bytes())
-        except ValueError as exc:
-            raise ConfigError(f"{path.name} is not JSON: {exc}") from exc
+        content = jsonio.read_file(path, dict, "a JSON object; archive the model again")
         names = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or not {"input_names", "max_length", "pad_id"} <= set(content) <= names:
+        if not {"input_names", "max_length", "pad_id"} <= set(content) <= names:
             raise ConfigError(f"{path.name} was not written by this version of bert-handler; archive the model again")
         for key, value in content.items():
             if not _SPEC_CHECKS[key](value):

@@ -16,7 +16,7 @@ from typing import Any, Callable, NamedTuple, Union
 import numpy as np
 import tokenizers
 
-from bert_handler.errors import InvalidRequestError, RequestTooLargeError
+from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import IntArray, Tokens
 from bert_handler.tokenization.conversion import convert, set_lower_case
 from bert_handler.tokenization.spec import TOKENIZER_SPEC, TokenizerSpec
@@ -91,7 +91,7 @@ class TextTokenizer:
         """Load from tokenizer_spec.json and tokenizer.json, else convert with transformers."""
         path = directory / TOKENIZER_SPEC
         if path.is_file():
-            backend, spec = tokenizers.Tokenizer.from_file(str(directory / TOKENIZER)), TokenizerSpec.read(path)
+            backend, spec = _read_tokenizer(directory / TOKENIZER), TokenizerSpec.read(path)
             if do_lower_case not in (None, spec.do_lower_case):
                 spec = set_lower_case(backend, spec, bool(do_lower_case))
             return cls(backend, spec)
@@ -234,3 +234,10 @@ class TextTokenizer:
             return whole._replace(windows=[kept], truncated=True)
         except RequestTooLargeError as exc:
             return exc
+
+
+def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as exc:  # the Rust side raises no other class
+        raise ConfigError(f"{path.name} cannot be read: {exc}") from exc
