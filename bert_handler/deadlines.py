@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter
@@ -47,6 +47,10 @@ def never() -> bool:
     return False
 
 
+@overload
+def sooner(one: float | None, other: float) -> float: ...
+@overload
+def sooner(one: float | None, other: float | None) -> float | None: ...
 def sooner(one: float | None, other: float | None) -> float | None:
     """The earlier of two deadlines; None where there is neither."""
     if one is None or other is None:

@@ -134,6 +134,15 @@ class InternalError(RequestError):
         super().__init__(message)
 
 
+def of_status(status: int, message: str) -> RequestError:
+    """The error that another server's refusal stands for; it keeps a status that no class here has."""
+    # Of two classes with one status, the first is the general one.
+    kinds = {kind.status: kind for kind in reversed(RequestError.__subclasses__())}
+    error: RequestError = kinds.get(status, RequestError)(message)
+    error.status = status
+    return error
+
+
 def require_file(path: Path) -> None:
     """Raise ConfigError where a path that somebody gave is no file."""
     if not path.is_file():

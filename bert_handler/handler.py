@@ -25,8 +25,9 @@ from bert_handler.memory import bound_caches
 from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body
-from bert_handler.schema import Identity, Reply, Request
+from bert_handler.schema import NO_ID, Identity, Reply, Request
 from bert_handler.serving import FORM, Answer, Call
+from bert_handler.tracing import ID_HEADER
 from bert_handler.unpacking import verify
 
 # Torch, which it imports, reads them once.
@@ -67,7 +68,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         self._statuses: list[int] = []
         self._reported: Mapping[Count, float] = {}
         self._next_report = 0.0
-        serving.settle()
+        serving.freeze_heap()
         self.context = context
         self.manifest = context.manifest
         _disarm_envelopes()
@@ -181,7 +182,7 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
 
     def _identified(self, index: int) -> dict[str, str]:
         """A row's headers; without the client's id, TorchServe's own, which its answer carries too."""
-        return {"x-request-id": self.context.get_request_id(index) or "-", **self._headers(index)}
+        return {ID_HEADER: self.context.get_request_id(index) or NO_ID, **self._headers(index)}
 
 
 def _body(row: Mapping[str, Any]) -> Body:

@@ -25,7 +25,7 @@ from bert_handler.protocols import Protocol
 from bert_handler.schema import Reply, Request
 from bert_handler.server.alarms import alarms
 from bert_handler.server.arrivals import Arrivals, tell
-from bert_handler.server.asgi import Application
+from bert_handler.server.asgi import CLIENT_GONE, Application
 from bert_handler.server.grpc import Servicer, grpc_server
 from bert_handler.server.guard import Guard
 from bert_handler.server.one_write import OneWriteProtocol
@@ -48,7 +48,6 @@ DRAIN_S = 0.5
 """At least this long after SIGTERM new requests are answered with 503, before connections are refused."""
 END_S = 0.5
 """Of the grace, to answer what is cut off with 503; and as much to end."""
-CLIENT_GONE = 499
 
 
 class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
@@ -302,5 +301,5 @@ def _silence(logger: logging.Logger) -> None:
 
 def serve(models: Sequence[kserve.Model], server: Server) -> None:
     """Serve models until SIGTERM or SIGINT."""
-    serving.settle()
+    serving.freeze_heap()
     server.start(list(models))

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from bert_handler.schema import ID_HEADER, NO_ID
-from bert_handler.tracing import MAX_ID_CHARACTERS
+from bert_handler.schema import NO_ID
+from bert_handler.tracing import ID_HEADER, MAX_ID_CHARACTERS
 
 REQUEST_LOGGER = __name__
 """A line a request, of level DEBUG where the server did not fail."""

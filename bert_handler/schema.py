@@ -19,7 +19,6 @@ from bert_handler.tracing import UNTRACED, Trace
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
-ID_HEADER = "x-request-id"
 NO_ID = "-"
 """What a request is called in the log whose caller gave it no id."""
 NOTHING: Mapping[str, Any] = {}

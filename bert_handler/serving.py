@@ -18,8 +18,8 @@ from bert_handler.parameters import quoted
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply
-from bert_handler.schema import ID_HEADER, Failure, Reply, Request, Response
-from bert_handler.tracing import UNTRACED, Trace
+from bert_handler.schema import Failure, Reply, Request, Response
+from bert_handler.tracing import ID_HEADER, UNTRACED, Trace
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
     response: Response | None = None
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """Prepare the process for requests, when all is loaded.
 
     What is loaded stays out of later garbage collections, each of which would stop requests for long; and
@@ -75,7 +75,7 @@ def settle() -> None:
     Texts are tokenized on the thread that asks: the cores are for forwards, and to hand them some texts
     takes longer than to tokenize them.
     """
-    # What was settled before may be out of use by now.
+    # What was frozen before may be out of use by now.
     gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -14,12 +14,21 @@ import kserve
 from bert_handler import jsonio
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S, deadline_of, remaining_s
-from bert_handler.errors import ConfigError, DeadlineError, InternalError, NotReadyError, QueueFullError, RequestError
+from bert_handler.errors import (
+    ConfigError,
+    DeadlineError,
+    InternalError,
+    NotReadyError,
+    QueueFullError,
+    RequestError,
+    of_status,
+)
 from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
 from bert_handler.schema import Reply
 from bert_handler.server.routes import Events, begun
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM, error_event
+from bert_handler.tracing import REQUEST_HEADERS
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +39,7 @@ FORWARDED = (
     "inference-header-content-length",
     PROTOCOL_HEADER,
     TIMEOUT_HEADER,
-    "x-request-id",
-    "traceparent",
-    "tracestate",
+    *REQUEST_HEADERS,
 )
 FORMS = (FORM, "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
@@ -158,14 +165,27 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def _reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Forward one body and pass the answer on as it is."""
         try:
-            if protocol is not None:
-                headers = {**headers, PROTOCOL_HEADER: protocol.name}
-            return await self._passed(await self.server.infer(self.name, body, headers))
-        except httpx.HTTPError as exc:
-            self._warn(exc, headers)
-            return error_reply(_unreachable(exc))
+            return await self._passed(await self._ask(body, headers, protocol))
         except RequestError as exc:
             return error_reply(exc)
+
+    async def _ask(
+        self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None, *, stream: bool = False
+    ) -> httpx.Response:
+        """TorchServe's answer, which with `stream` is read already unless it is events.
+
+        Raises RequestError where it cannot be asked.
+        """
+        if protocol is not None:
+            headers = {**headers, PROTOCOL_HEADER: protocol.name}
+        try:
+            response = await self.server.infer(self.name, body, headers, stream=stream)
+            if response.headers.get("content-type") != EVENT_STREAM:
+                await response.aread()
+        except httpx.HTTPError as exc:
+            self._warn(exc, headers)
+            raise _unreachable(exc) from exc
+        return response
 
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Forward one body and pass the events on as they come, or the refusal; count it at its end."""
@@ -179,16 +199,11 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def _stream(
         self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None
     ) -> Reply | httpx.Response:
-        if protocol is not None:
-            headers = {**headers, PROTOCOL_HEADER: protocol.name}
         try:
-            response = await self.server.infer(self.name, body, headers, stream=True)
-            if response.headers.get("content-type") == EVENT_STREAM:
-                return response
-            await response.aread()
-        except (httpx.HTTPError, RequestError) as exc:
-            return error_reply(exc if isinstance(exc, RequestError) else _unreachable(exc))
-        return await self._passed(response)
+            response = await self._ask(body, headers, protocol, stream=True)
+            return response if response.headers.get("content-type") == EVENT_STREAM else await self._passed(response)
+        except RequestError as exc:
+            return error_reply(exc)
 
     async def _passed(self, response: httpx.Response) -> Reply:
         """An answer as it is; what TorchServe's frontend refuses, in the contract's form."""
@@ -261,8 +276,6 @@ def _frontend_error(response: httpx.Response) -> RequestError:
     message = str(content.get("message", "TorchServe refused the request"))
     if response.status_code in (401, 403) or content.get("type") == "InvalidKeyException":
         return NotReadyError("TorchServe refused this server's token; check --torchserve-key-file")
-    if response.status_code >= 500:
-        return NotReadyError(f"TorchServe: {message}") if response.status_code == 503 else InternalError()
-    error = RequestError(f"TorchServe: {message}")
-    error.status = response.status_code
-    return error
+    if response.status_code >= 500 and response.status_code != NotReadyError.status:
+        return InternalError()
+    return of_status(response.status_code, f"TorchServe: {message}")

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ID_HEADER = "x-request-id"
 MAX_ID_CHARACTERS = 128
+REQUEST_HEADERS = (ID_HEADER, "traceparent", "tracestate", "baggage")
+"""Who asks, and within what trace: handed on with a request wherever it goes."""
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = {
     "otlp": "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExporter",
@@ -59,8 +62,8 @@ class _Recorded(Trace):
 
         self._tracer = tracer
         self._span = tracer.start_span("request", context=extract(headers), kind=SpanKind.SERVER)
-        if "x-request-id" in headers:
-            self._span.set_attribute("bert_handler.request_id", headers["x-request-id"][:MAX_ID_CHARACTERS])
+        if ID_HEADER in headers:
+            self._span.set_attribute("bert_handler.request_id", headers[ID_HEADER][:MAX_ID_CHARACTERS])
         self._context = set_span_in_context(self._span)
         self._queued_ns: list[int] = []
 

@@ -12,31 +12,10 @@ from types import TracebackType
 from typing import Any, Callable, Union
 
 from bert_handler import jsonio
-from bert_handler.errors import (
-    BertHandlerError,
-    ConfigError,
-    DeadlineError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    NotReadyError,
-    QueueFullError,
-    RequestError,
-    RequestTooLargeError,
-    UnservableError,
-)
+from bert_handler.errors import ConfigError, QueueFullError, RequestError, of_status
 
 Texts = Union[str, Mapping[str, Any], Sequence[Union[str, Mapping[str, Any]]]]
 """One text or JSON instance, or a list of them."""
-
-_ERRORS = (
-    InvalidRequestError,
-    ModelNotFoundError,
-    RequestTooLargeError,
-    UnservableError,
-    QueueFullError,
-    NotReadyError,
-    DeadlineError,
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +40,7 @@ class Retry:
 
 
 @dataclass(frozen=True)
-class Answer:
+class InferResponse:
     """A V2 answer, and what it took.
 
     elapsed_s: of the attempt that was answered.  waited_s: between attempts.
@@ -134,25 +113,25 @@ class V2Client(ABC):
     @abstractmethod
     def send(
         self, model: str, body: Mapping[str, Any] | bytes, *, version: str | None = None, explain: bool = False
-    ) -> Answer:
+    ) -> InferResponse:
         """Post a V2 request as it is.  Raises the server's refusal as the RequestError of its status."""
 
-    def infer(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> Answer:
-        """Answer texts; `request` takes outputs, parameters and id."""
+    def infer(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> InferResponse:
+        """InferResponse texts; `request` takes outputs, parameters and id."""
         return self.send(model, document(texts, **request), version=version)
 
-    def explain(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> Answer:
+    def explain(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> InferResponse:
         """Attribute the answers to the texts' tokens; `request` as in `infer`."""
         return self.send(model, document(texts, **request), version=version, explain=True)
 
-    def _answered(self, attempt: Callable[[], Exchange]) -> Answer:
+    def _answered(self, attempt: Callable[[], Exchange]) -> InferResponse:
         waited_s = 0.0
         for number in range(1, self.retry.attempts + 1):
             started = time.perf_counter()
             exchange = attempt()
             elapsed_s = time.perf_counter() - started
             if exchange.status == 200:
-                return Answer(exchange.document, elapsed_s, number, waited_s, exchange.headers)
+                return InferResponse(exchange.document, elapsed_s, number, waited_s, exchange.headers)
             if exchange.status not in self.retry.statuses or number == self.retry.attempts:
                 break
             wait_s = self.retry.wait_s(number, exchange.headers.get("retry-after"))
@@ -198,14 +177,10 @@ def request_headers(host: str | None, cookies: Mapping[str, str] | None, token: 
     return {name: value for name, value in headers.items() if value}
 
 
-def refusal(exchange: Exchange, attempts: int = 1) -> BertHandlerError:
+def refusal(exchange: Exchange, attempts: int = 1) -> RequestError:
     """The error of a refused request: the server's words under the class of its status."""
     tried = f" (after {attempts} attempts)" if attempts > 1 else ""
-    kinds = {kind.status: kind for kind in _ERRORS}
-    error: RequestError = kinds.get(exchange.status, RequestError)(
-        f"{exchange.status}: {exchange.message or 'no reason given'}{tried}"
-    )
-    error.status = exchange.status
+    error = of_status(exchange.status, f"{exchange.status}: {exchange.message or 'no reason given'}{tried}")
     if isinstance(error, QueueFullError):
         error.retry_after_s = round(_retry_after_s(exchange.headers.get("retry-after")) or 1)
     return error

@@ -13,7 +13,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from bert_handler import jsonio
-from bert_handler.client.base import Answer, Exchange, Retry, V2Client, request_headers
+from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, request_headers
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
 from bert_handler.parameters import describe
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
@@ -101,7 +101,7 @@ class GrpcClient(V2Client):
 
     def send(
         self, model: str, body: Mapping[str, Any] | bytes, *, version: str | None = None, explain: bool = False
-    ) -> Answer:
+    ) -> InferResponse:
         if explain:
             raise UnservableError("the protocol explains over REST only")
         fields = {**request_fields(_parsed(body)), "model_name": model, "model_version": version or ""}

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 
 from bert_handler import jsonio
-from bert_handler.client.base import Answer, Exchange, Retry, V2Client, document, request_headers
+from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, document, request_headers
 from bert_handler.errors import ConfigError, DeadlineError, NotReadyError
 
-__all__ = ["Answer", "Client", "Retry", "document"]
+__all__ = ["Client", "InferResponse", "Retry", "document"]
 
 
 class Client(V2Client):
@@ -63,7 +63,7 @@ class Client(V2Client):
 
     def send(
         self, model: str, body: Mapping[str, Any] | bytes, *, version: str | None = None, explain: bool = False
-    ) -> Answer:
+    ) -> InferResponse:
         path = f"{_model_path(model, version)}/{'explain' if explain else 'infer'}"
         content = body if isinstance(body, bytes) else jsonio.dumps(body)
         headers = {"content-type": "application/json"}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 from bert_handler import serving
+from bert_handler.deadlines import sooner
 from bert_handler.errors import DeadlineError, InternalError, RequestError
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
@@ -48,14 +49,14 @@ class Arrivals:
         own = alarms()
         self._loop = own.loop
         waiter: Waiter = own.loop.create_future()
-        latest = self._predictor.latest()
-        deadline = latest if call.request.deadline is None else min(call.request.deadline, latest)
+        deadline = sooner(call.request.deadline, self._predictor.latest())
+        request = call.request._replace(deadline=deadline)
         alarm = own.set(deadline, _give_up, waiter)
         try:
             if small:
-                self._arrive(call.request, waiter)
+                self._arrive(request, waiter)
             else:
-                await asyncio.to_thread(self._begin, [(call.request, waiter)], self._hand_over)
+                await asyncio.to_thread(self._begin, [(request, waiter)], self._hand_over)
             response = await waiter
             if isinstance(response, Pending):
                 response = await asyncio.to_thread(_response, response)
@@ -92,9 +93,8 @@ class Arrivals:
             waiter.set_result(InternalError())
 
     def _begin(self, arrived: Sequence[tuple[Request, Waiter]], announce: Announce) -> None:
-        latest = self._predictor.latest()
         requests, waiters = [request for request, _ in arrived], [waiter for _, waiter in arrived]
-        self._predictor.begin(requests, latest, waiters, announce)
+        self._predictor.begin(requests, waiters=waiters, announce=announce)
 
     def _announce(self, pendings: Sequence[Pending]) -> None:
         self._wake(_respond, pendings)

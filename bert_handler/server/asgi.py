@@ -39,6 +39,8 @@ from bert_handler.server.guard import STOPPING, Guard
 
 logger = logging.getLogger(__name__)
 
+CLIENT_GONE = 499
+"""What the log and the metrics have of it, as nginx's: no such status is sent."""
 BODY_TIMEOUT_S = 60
 WATCH_AFTER_S = 0.25
 """Most bodies and answers are there sooner than it pays to look after their client."""
@@ -58,16 +60,16 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
-class Asked:
+class HttpRequest:
     """What a client asks of a route.
 
-    names: the parts of the path that the route names.
+    path_params: the parts of the path that the route names.
     headers: by lower-case names; of one that is sent twice, the first.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
-        self.names: Mapping[str, str] = scope["path_params"]
+        self.path_params: Mapping[str, str] = scope["path_params"]
         pairs: Iterable[tuple[bytes, bytes]] = reversed(scope["headers"])
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
         self._receive = receive
@@ -101,8 +103,8 @@ class Watch:
     cancellation.
     """
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
         self._has_body = False
         self._reason: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -136,7 +138,7 @@ class Watch:
     async def _watch(self) -> None:
         try:
             while True:
-                await self._asked.receive()
+                await self._request.receive()
         except ClientGoneError as exc:
             self._end(exc)
 
@@ -146,37 +148,37 @@ class Watch:
             self._task.cancel()
 
 
-Endpoint = Callable[[Asked], Awaitable[Union[Reply, StreamingResponse]]]
+Handler = Callable[[HttpRequest], Awaitable[Union[Reply, StreamingResponse]]]
 
 
-class Answering:
-    """A route's endpoint as an ASGI application, which refuses in the contract's form."""
+class Endpoint:
+    """A route's handler as an ASGI application, which refuses in the contract's form."""
 
-    def __init__(self, path: str, endpoint: Endpoint) -> None:
+    def __init__(self, path: str, handler: Handler) -> None:
         self._path = path
-        self._endpoint = endpoint
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        asked = Asked(scope, receive)
+        request = HttpRequest(scope, receive)
         try:
-            answer = await self._endpoint(asked)
+            answer = await self._handler(request)
         except ClientGoneError:
-            answer = Reply(b"", 499)
+            answer = Reply(b"", CLIENT_GONE)
         except RequestError as exc:
-            answer = self._refused(asked, exc, started)
+            answer = self._refused(request, exc, started)
         except Exception:
-            logger.exception("a request on %s failed, request_id=%a", self._path, caller_of(asked.headers))
-            answer = self._refused(asked, InternalError(), started)
+            logger.exception("a request on %s failed, request_id=%a", self._path, caller_of(request.headers))
+            answer = self._refused(request, InternalError(), started)
         if isinstance(answer, Reply):
             await write(answer, send)
         else:
             await answer(scope, receive, send)
 
-    def _refused(self, asked: Asked, error: RequestError, started: float) -> Reply:
+    def _refused(self, request: HttpRequest, error: RequestError, started: float) -> Reply:
         # A line for each probe of a model that is still loading would say nothing.
-        if asked.scope["method"] == "POST":
-            log_request(self._path, caller_of(asked.headers), error.status, time.perf_counter() - started)
+        if request.scope["method"] == "POST":
+            log_request(self._path, caller_of(request.headers), error.status, time.perf_counter() - started)
         return error_reply(error)
 
 
@@ -209,7 +211,7 @@ class Application:
 
     def __init__(self, routes: Sequence[Route], guard: Guard | None = None) -> None:
         self._guard = guard or Guard()
-        self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Answering)]
+        self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Endpoint)]
         # Clients ask for few paths; what somebody tries out is soon forgotten.
         self._found = lru_cache(maxsize=256)(self._find)
         self._all = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})
@@ -242,11 +244,11 @@ class Application:
         finally:
             guard.n_active -= 1
 
-    def _find(self, path: str) -> tuple[Answering, Mapping[str, str]] | None:
+    def _find(self, path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
         for route in self._direct:
             match = route.path_regex.match(path)
             if match:
-                return cast(Answering, route.app), match.groupdict()
+                return cast(Endpoint, route.app), match.groupdict()
         return None
 
 

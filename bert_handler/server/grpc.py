@@ -17,13 +17,12 @@ from bert_handler.protocols import V2_REST, error_reply
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
 from bert_handler.server.guard import Guard
 from bert_handler.server.routes import EXTENSIONS, Models, ServedModel, find
+from bert_handler.tracing import REQUEST_HEADERS
 
 with deferred(*IN_SERVERS):
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 
-CARRIED = {"x-request-id", "traceparent", "tracestate", "baggage"}
-"""Metadata that has the meaning of the HTTP header of that name."""
 PROBES = {"ServerLive", "ServerReady", "ModelReady"}
 
 
@@ -75,7 +74,8 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unus
         try:
             body, headers = request_body(request)
             headers.update(_timeout(context))
-            headers.update({name: value for name, value in context.invocation_metadata() or () if name in CARRIED})
+            carried = dict(context.invocation_metadata() or ())
+            headers.update({name: carried[name] for name in REQUEST_HEADERS if name in carried})
             reply = await model.reply(body, headers, V2_REST)
         except RequestError as exc:
             reply = error_reply(exc)

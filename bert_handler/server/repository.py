@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from bert_handler import jsonio
-from bert_handler.errors import BertHandlerError, InternalError, ModelNotFoundError, RequestError, UnservableError
-from bert_handler.protocols import error_reply
-from bert_handler.serving import settle
+from bert_handler.errors import BertHandlerError, InternalError, ModelNotFoundError, UnservableError
+from bert_handler.schema import Reply
+from bert_handler.server.asgi import Endpoint, Handler, HttpRequest
+from bert_handler.serving import freeze_heap
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +44,9 @@ class Repository:
     def routes(self) -> list[Route]:
         """The routes, for a server that has been told to have them."""
         return [
-            Route("/v2/repository/index", self._index, methods=["POST", "GET"]),
-            Route("/v2/repository/models/{name}/load", self._answer(self.load), methods=["POST"]),
-            Route("/v2/repository/models/{name}/unload", self._answer(self.unload), methods=["POST"]),
+            _route("/v2/repository/index", self._index, "POST", "GET"),
+            _route("/v2/repository/models/{name}/load", _acting(self.load), "POST"),
+            _route("/v2/repository/models/{name}/unload", _acting(self.unload), "POST"),
         ]
 
     async def load(self, name: str) -> None:
@@ -87,29 +86,30 @@ class Repository:
             nonlocal model
             await asyncio.sleep(RETIRE_AFTER_S)
             await asyncio.to_thread(model.stop)
-            # It is part of cycles, and no collection looks at what is settled.
+            # It is part of cycles, and no collection looks at what is frozen.
             model = None
-            await asyncio.to_thread(settle)
+            await asyncio.to_thread(freeze_heap)
 
         if model is not None:
             task = asyncio.get_running_loop().create_task(retire())
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    async def _index(self, request: Request) -> Response:
+    async def _index(self, request: HttpRequest) -> Reply:
         paths = [path for path in self._store.iterdir() if path.suffix == ".mar" or (path / "config.json").is_file()]
         names = sorted({path.stem if path.suffix == ".mar" else path.name for path in paths} | set(self._models))
         rows = [{"name": name, "state": "READY" if name in self._models else "UNAVAILABLE"} for name in names]
-        return Response(jsonio.dumps(rows), media_type="application/json")
+        return Reply(jsonio.dumps(rows))
 
-    def _answer(self, act: Callable[[str], Any]) -> Callable[[Request], Any]:
-        async def answer(request: Request) -> Response:
-            name = request.path_params["name"]
-            try:
-                await act(name)
-            except RequestError as exc:
-                reply = error_reply(exc)
-                return Response(reply.body, reply.status, media_type="application/json")
-            return Response(jsonio.dumps({"name": name}), media_type="application/json")
 
-        return answer
+def _route(path: str, handler: Handler, *methods: str) -> Route:
+    return Route(path, Endpoint(path, handler), methods=list(methods))
+
+
+def _acting(act: Callable[[str], Awaitable[None]]) -> Handler:
+    async def handler(request: HttpRequest) -> Reply:
+        name = request.path_params["name"]
+        await act(name)
+        return Reply(jsonio.dumps({"name": name}))
+
+    return handler

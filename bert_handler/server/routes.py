@@ -21,7 +21,7 @@ from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
 from bert_handler.schema import Reply
 from bert_handler.server import openapi
-from bert_handler.server.asgi import HARDENING, Answering, Asked, Endpoint, Watch
+from bert_handler.server.asgi import HARDENING, Endpoint, Handler, HttpRequest, Watch
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
 DEFAULT_BODY_BYTES = 32 * 2**20
@@ -85,7 +85,7 @@ class Routes:
 
     def routes(self) -> list[Route]:
         """All routes, most requested first."""
-        table: list[tuple[str, str, Endpoint]] = [
+        table: list[tuple[str, str, Handler]] = [
             ("POST", "/v2/models/{name}/infer", self._infer(V2_REST)),
             ("POST", "/v2/models/{name}/versions/{version}/infer", self._infer(V2_REST)),
             ("POST", "/v1/models/{name}:predict", self._infer(None)),
@@ -110,20 +110,20 @@ class Routes:
             ("GET", "/v1/models/{name:model}", self.model_ready),
             ("GET", "/openapi.json", self.described),
         ]
-        return [Route(path, Answering(path, endpoint), methods=[method]) for method, path, endpoint in table]
+        return [Route(path, Endpoint(path, handler), methods=[method]) for method, path, handler in table]
 
-    async def server_metadata(self, asked: Asked) -> Reply:
+    async def server_metadata(self, request: HttpRequest) -> Reply:
         """Name, version and extensions of the server."""
         return _json({"name": "bert-handler", "version": bert_handler.__version__, "extensions": EXTENSIONS})
 
-    async def live(self, asked: Asked) -> Reply:
+    async def live(self, request: HttpRequest) -> Reply:
         """The process answers, and need not be started again for a device that has failed."""
         lost = [name for name, model in self._models().items() if model.lost]
         if lost:
             raise NotReadyError(f"the device has failed of: {', '.join(lost)}")
         return _json({"live": True})
 
-    async def ready(self, asked: Asked) -> Reply:
+    async def ready(self, request: HttpRequest) -> Reply:
         """Every model is loaded and has passed its self-test."""
         models = self._models()
         waiting = [name for name, model in models.items() if not await model.healthy()]
@@ -131,37 +131,37 @@ class Routes:
             raise NotReadyError(f"not ready: {', '.join(waiting) or 'no model is loaded'}")
         return _json({"ready": True})
 
-    async def list_models(self, asked: Asked) -> Reply:
+    async def list_models(self, request: HttpRequest) -> Reply:
         """Names of the models."""
         return _json({"models": list(self._models())})
 
-    async def model_metadata(self, asked: Asked) -> Reply:
+    async def model_metadata(self, request: HttpRequest) -> Reply:
         """Inputs and outputs of one model."""
-        return _json(await (await self._model(asked)).metadata())
+        return _json(await (await self._model(request)).metadata())
 
-    async def model_ready(self, asked: Asked) -> Reply:
+    async def model_ready(self, request: HttpRequest) -> Reply:
         """Whether one model would answer now."""
-        name = asked.names["name"]
-        if not await (await self._model(asked)).healthy():
+        name = request.path_params["name"]
+        if not await (await self._model(request)).healthy():
             raise NotReadyError(f"model {name!r} is not ready")
         return _json({"name": name, "ready": True})
 
-    async def described(self, asked: Asked) -> Reply:
+    async def described(self, request: HttpRequest) -> Reply:
         """OpenAPI of the routes that this server has."""
-        paths = [route.path for route in asked.scope["app"].routes]
+        paths = [route.path for route in request.scope["app"].routes]
         return _json(openapi.description(paths, self._models()))
 
-    def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Endpoint:
-        async def infer(asked: Asked) -> Reply | StreamingResponse:
-            await self._model(asked)
-            headers = asked.headers
+    def _infer(self, protocol: Protocol | None, *, explain: bool = False) -> Handler:
+        async def infer(request: HttpRequest) -> Reply | StreamingResponse:
+            await self._model(request)
+            headers = request.headers
             headers.pop(EXPLAIN_HEADER, None)
             if explain:
                 headers[EXPLAIN_HEADER] = "True"
-            with Watch(asked) as watch:
-                body = await asked.body(self._max_body_bytes)
+            with Watch(request) as watch:
+                body = await request.body(self._max_body_bytes)
                 # While it came, another model may have taken the name.
-                model = await self._model(asked)
+                model = await self._model(request)
                 if explain or not wants_stream(headers, streams=model.streams):
                     watch.received()
                     return await model.reply(body, headers, protocol)
@@ -170,8 +170,8 @@ class Routes:
 
         return infer
 
-    async def _model(self, asked: Asked) -> ServedModel:
-        return await find(self._models(), asked.names["name"], asked.names.get("version"))
+    async def _model(self, request: HttpRequest) -> ServedModel:
+        return await find(self._models(), request.path_params["name"], request.path_params.get("version"))
 
 
 async def find(models: Mapping[str, ServedModel], name: str, version: str | None) -> ServedModel:

@@ -27,7 +27,7 @@ pytest.importorskip("kserve")
 from bert_handler.kserve_model import LocalModel
 from bert_handler.server.arrivals import tell
 from bert_handler.server.repository import Repository
-from bert_handler.serving import settle
+from bert_handler.serving import freeze_heap
 
 EXPLAIN = {"explain": "True"}
 
@@ -173,7 +173,7 @@ async def test_the_memory_of_a_model_is_free_when_it_is_unloaded(zoo, tmp_path, 
     models = {"m": LocalModel("m", Predictor.load(zoo("bert", "sequence_classification"), device="cpu", environ={}))}
     await models["m"].reply(b"a fox", {}, None)
     engine = weakref.ref(models["m"].predictor.engine)
-    settle()
+    freeze_heap()
     keeper = Repository(models, tmp_path, None)
     await keeper.unload("m")
     await asyncio.gather(*keeper._retiring)

@@ -15,11 +15,11 @@ from bert_handler.errors import RequestTooLargeError, SlowBodyError
 from bert_handler.metrics import REQUEST_LOGGER
 from bert_handler.schema import Reply
 from bert_handler.server import asgi
-from bert_handler.server.asgi import Answering, Application, Asked, ClientGoneError, Watch
+from bert_handler.server.asgi import Application, ClientGoneError, Endpoint, HttpRequest, Watch
 from bert_handler.server.routes import Routes
 
 
-def asked(*messages, then=60, **headers):
+def request(*messages, then=60, **headers):
     """A request whose client sends these messages, and goes after `then` seconds."""
     left = list(messages)
 
@@ -30,7 +30,7 @@ def asked(*messages, then=60, **headers):
         return left.pop(0)
 
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return Asked({"headers": pairs, "path_params": {}}, receive)
+    return HttpRequest({"headers": pairs, "path_params": {}}, receive)
 
 
 def part(body, *, more=False):
@@ -51,19 +51,19 @@ async def answer(request, seconds):
 async def test_an_answer_that_nobody_waits_for_is_cancelled():
     started = time.monotonic()
     with pytest.raises(ClientGoneError):
-        await answer(asked(then=0.05), 60)
+        await answer(request(then=0.05), 60)
     assert time.monotonic() - started < 30
 
 
 async def test_an_answer_in_time_is_given():
-    await answer(asked(), 0.06)
+    await answer(request(), 0.06)
     # Its watcher has ended with it.
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
 
 async def test_a_server_that_cancels_is_not_a_client_that_goes():
-    task = asyncio.ensure_future(answer(asked(), 60))
+    task = asyncio.ensure_future(answer(request(), 60))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -72,25 +72,25 @@ async def test_a_server_that_cancels_is_not_a_client_that_goes():
 
 async def test_a_body_that_never_ends_is_408(monkeypatch):
     monkeypatch.setattr(asgi, "BODY_TIMEOUT_S", 0.05)
-    silent = asked(part(b"a", more=True))
+    silent = request(part(b"a", more=True))
     with pytest.raises(SlowBodyError, match="did not arrive within"), Watch(silent):
         await silent.body(100)
 
 
 async def test_a_body_is_read_up_to_its_limit():
     parts = [part(b"ab", more=True), part(b"", more=True), part(b"c")]
-    assert await asked(*parts).body(3) == b"abc"
+    assert await request(*parts).body(3) == b"abc"
     with pytest.raises(RequestTooLargeError, match="more bytes than max_body_bytes, which is 2"):
-        await asked(*parts).body(2)
+        await request(*parts).body(2)
     for stated in ("3", "9" * 5000):
         with pytest.raises(RequestTooLargeError, match="max_body_bytes is 2"):
-            await asked(*parts, content_length=stated).body(2)
+            await request(*parts, content_length=stated).body(2)
     with pytest.raises(ClientGoneError):
-        await asked(parts[0], then=0).body(3)
+        await request(parts[0], then=0).body(3)
 
 
 def test_of_a_header_that_is_sent_twice_the_first_counts():
-    twice = Asked({"headers": [(b"x", b"1"), (b"y", b"2"), (b"x", b"3")], "path_params": {}}, None)
+    twice = HttpRequest({"headers": [(b"x", b"1"), (b"y", b"2"), (b"x", b"3")], "path_params": {}}, None)
     assert twice.headers == {"x": "1", "y": "2"}
 
 
@@ -98,7 +98,7 @@ async def test_a_defect_of_a_route_tells_the_client_nothing():
     async def broken(request):
         raise KeyError("internals")
 
-    app = Application([Route("/", broken), Route("/own", Answering("/own", broken), methods=["GET", "POST"])])
+    app = Application([Route("/", broken), Route("/own", Endpoint("/own", broken), methods=["GET", "POST"])])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
         responses = [await client.get("/"), await client.get("/own"), await client.post("/own")]
