@@ -123,8 +123,8 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
 
 
 def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
-    from bert_handler.packaging.manifest import DEVICES, HOSTS
     from bert_handler.packaging.names import check_choice, check_name, check_service
+    from bert_handler.packaging.service import DEVICES, HOSTS
 
     check_service(name)
     if folder is not None:
@@ -136,8 +136,9 @@ def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
 def _made_objects(
     name: str, claim: Optional[str], folder: Optional[str], stored_bytes: int, options: Dict[str, Any]
 ) -> List[Any]:
-    from bert_handler.packaging.manifest import Service, documents
+    from bert_handler.packaging.manifest import documents
     from bert_handler.packaging.names import check_subdomain
+    from bert_handler.packaging.service import Service
     from bert_handler.packaging.sizing import startup_s
 
     if claim is None:

@@ -48,7 +48,8 @@ def manifest(
       bert-handler manifest --name bert --storage-uri pvc://CLAIM --host kserve --autoscaling keda
     """
     from bert_handler.packaging import sizing
-    from bert_handler.packaging.manifest import Service, render
+    from bert_handler.packaging.manifest import render
+    from bert_handler.packaging.service import Service
 
     facts = sizing.ModelFacts.of_archive(archive, engine) if archive else None
     service = Service(
