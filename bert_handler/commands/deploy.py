@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import typer
 
 from bert_handler.errors import ConfigError
+from bert_handler.packaging.service import DEVICES, HOSTS, Service
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
 NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
@@ -30,11 +32,13 @@ def deploy(
     folder: Optional[str] = typer.Option(None, help="Folder of the volume, where services share it; default: none."),
     manifest: Optional[Path] = typer.Option(None, help="Own manifest; default: made for --claim, --host, --device."),
     config: Optional[Path] = typer.Option(None, help="Own config.properties; default: made for --cpu and --memory."),
-    route: str = typer.Option("bert", help="Name of the model in the routes."),
-    host: str = typer.Option("torchserve", help="torchserve or kserve."),
-    device: str = typer.Option("cpu", help="cpu or gpu."),
-    cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU, or more."),
+    route: str = typer.Option(Service.model, help="Name of the model in the routes."),
+    host: str = typer.Option(Service.host, help="torchserve or kserve."),
+    device: str = typer.Option(Service.device, help="cpu or gpu."),
+    cpu: str = typer.Option(Service.cpu, help="CPU request and limit."),
+    memory: Optional[str] = typer.Option(
+        None, help=f"Memory request and limit; default: {MEMORY}, {GPU_MEMORY} with a GPU, or more."
+    ),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
@@ -53,7 +57,6 @@ def deploy(
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
-    from bert_handler.packaging.sizing import ModelFacts, default_memory
     from bert_handler.unpacking import sha256
 
     _check(name, folder, host, device)
@@ -124,7 +127,6 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
 
 def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
     from bert_handler.packaging.names import check_choice, check_name, check_service
-    from bert_handler.packaging.service import DEVICES, HOSTS
 
     check_service(name)
     if folder is not None:
@@ -138,8 +140,6 @@ def _made_objects(
 ) -> List[Any]:
     from bert_handler.packaging.manifest import documents
     from bert_handler.packaging.names import check_subdomain
-    from bert_handler.packaging.service import Service
-    from bert_handler.packaging.sizing import startup_s
 
     if claim is None:
         raise ConfigError("give --claim, the volume's claim, or an own --manifest")

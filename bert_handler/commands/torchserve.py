@@ -13,7 +13,13 @@ from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.config import read_settings
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ArchiveError
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.packaging.settings import (
+    BATCH_DELAY_MS,
+    BATCH_SIZE,
+    RegisteredModel,
+    TorchServeSettings,
+    WrittenSettings,
+)
 
 if TYPE_CHECKING:
     from bert_handler.schema import Identity
@@ -23,10 +29,16 @@ def torchserve(
     target: Path = typer.Argument(..., help="Model directory, .mar, or a pod's tree with config/ and model-store/."),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
-    inference_port: int = typer.Option(8085, min=1, max=MAX_PORT, help="Port of inference and management."),
-    metrics_port: int = typer.Option(8082, min=1, max=MAX_PORT, help="Port of the metrics."),
-    grpc_inference_port: int = typer.Option(7070, min=1, max=MAX_PORT, help="gRPC port of inference."),
-    grpc_management_port: int = typer.Option(7071, min=1, max=MAX_PORT, help="gRPC port of management."),
+    inference_port: int = typer.Option(
+        TorchServeSettings.inference_port, min=1, max=MAX_PORT, help="Port of inference and management."
+    ),
+    metrics_port: int = typer.Option(TorchServeSettings.metrics_port, min=1, max=MAX_PORT, help="Port of the metrics."),
+    grpc_inference_port: int = typer.Option(
+        TorchServeSettings.grpc_inference_port, min=1, max=MAX_PORT, help="gRPC port of inference."
+    ),
+    grpc_management_port: int = typer.Option(
+        TorchServeSettings.grpc_management_port, min=1, max=MAX_PORT, help="gRPC port of management."
+    ),
     batch_size: Optional[int] = typer.Option(
         None, min=1, help=f"Most requests that are handed over together; default: {BATCH_SIZE}."
     ),
@@ -48,7 +60,6 @@ def torchserve(
 
     Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
     """
-    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
     ports: Dict[str, Any] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import bert_handler
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.names import check_choice, check_label, check_name, check_service, check_uri
-from bert_handler.packaging.sizing import quantity
+from bert_handler.packaging.sizing import CPU, MEMORY, quantity
 
 HOSTS, DEVICES = ("torchserve", "kserve"), ("cpu", "gpu")
 SCALING = {"knative": ("concurrency", "rps"), "hpa": ("cpu", "memory"), "keda": ("queue",)}
@@ -34,8 +34,8 @@ class Service:
     image: str | None = None
     engine: str | None = None
     protocol: str = "v2"
-    cpu: str = "1"
-    memory: str = "2Gi"
+    cpu: str = CPU
+    memory: str = MEMORY
     gpus: int = 1
     threads: int | None = None
     startup_s: int = 150

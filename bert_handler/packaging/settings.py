@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bert_handler import jsonio
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.server import DEFAULT_BODY_BYTES
 
 BATCH_SIZE = 32
 """A worker answers one batch after the other: with 8, its cores wait a fifth of the time for the next one."""
@@ -65,7 +66,7 @@ class TorchServeSettings:
     grpc_management_port: int = 7071
     token_authorization: bool = False
     job_queue_size: int = 1000
-    max_request_bytes: int = 32 * 2**20
+    max_request_bytes: int = DEFAULT_BODY_BYTES
     netty_threads: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
     comments: Sequence[str] = ()

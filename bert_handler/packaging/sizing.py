@@ -30,6 +30,9 @@ WEIGHTS_FACTOR = 1.3
 CORES_PER_WORKER = 4
 """A worker uses its cores by itself; beyond these, its one interpreter becomes the limit."""
 
+CPU, MEMORY, GPU_MEMORY = "1", "2Gi", "4Gi"
+"""Of a pod where none is given; `default_memory` gives a large model more."""
+
 START_S = 120
 """Imports and the self-test on one throttled CPU (measured: 20 s on two busy ones), with reserve."""
 READ_BYTES_PER_S = 10 * MIB
@@ -122,10 +125,10 @@ def worker_bytes(weight_bytes: int) -> int:
 
 
 def default_memory(host: str, device: str, weight_bytes: int = 0) -> str:
-    """Memory of a pod where none is given: 2Gi, 4Gi with a GPU, more where the model needs it."""
+    """Memory of a pod where none is given: MEMORY, GPU_MEMORY with a GPU, more where the model needs it."""
     # The KServe host is one process, without a frontend or a wrapper beside it.
     beside = FRONTEND_BYTES + WRAPPER_BYTES if host == "torchserve" else 0
-    return max("4Gi" if device == "gpu" else "2Gi", mib(beside + worker_bytes(weight_bytes)), key=quantity)
+    return max(GPU_MEMORY if device == "gpu" else MEMORY, mib(beside + worker_bytes(weight_bytes)), key=quantity)
 
 
 def startup_s(stored_bytes: int) -> int:
