@@ -9,6 +9,7 @@ import typer
 
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.service import DEVICES, HOSTS, Service
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE
 from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
@@ -75,7 +76,7 @@ def deploy(
     # All that was given holds: from here on, files are written.
     own = directory or Path(f"deploy-{name}")
     own.mkdir(parents=True, exist_ok=True)
-    config = own / "config.properties"
+    config = own / CONFIG
     config.write_bytes(settings)
     revision = sha256(archive)[:12] + "-" + sha256(config)[:12]
     mark_revision(marked, revision)
@@ -83,7 +84,7 @@ def deploy(
     applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
     root = f"{mount}/{folder}" if folder else mount
-    uploads = {f"{root}/model-store/{archive.name}": archive, f"{root}/config/config.properties": config}
+    uploads = {f"{root}/{STORE}/{archive.name}": archive, f"{root}/{POD_CONFIG}": config}
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
     console = Console(stderr=True)
     journal = Journal(

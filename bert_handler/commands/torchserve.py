@@ -16,6 +16,8 @@ from bert_handler.errors import ArchiveError
 from bert_handler.packaging.settings import (
     BATCH_DELAY_MS,
     BATCH_SIZE,
+    POD_CONFIG,
+    STORE,
     RegisteredModel,
     TorchServeSettings,
     WrittenSettings,
@@ -72,7 +74,7 @@ def torchserve(
     with tempfile.TemporaryDirectory(prefix="bert_handler_torchserve_") as scratch:
         directory = (work_dir or Path(scratch)).resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        pod_config = target / "config" / "config.properties"
+        pod_config = target / POD_CONFIG
         if pod_config.is_file():
             options = {
                 "--name": name,
@@ -83,7 +85,7 @@ def torchserve(
                 "--token-auth": token_auth,
             }
             refuse_given(options, f"{pod_config} settles it for this pod; leave it out, or change it there")
-            store = (target / "model-store").resolve()
+            store = (target / STORE).resolve()
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive, identity = _archive(target, directory)
         given = {"workers": workers, "batch_size": batch_size, "max_batch_delay_ms": max_batch_delay}
@@ -112,4 +114,4 @@ def _archive(target: Path, directory: Path) -> Tuple[Path, Identity]:
     from bert_handler.packaging.mar import build
 
     identity = own_identity(target, read_settings(target, None, os.environ).get("model_name"))
-    return build(target, identity.name, identity.version, directory / "model-store", force=True).path, identity
+    return build(target, identity.name, identity.version, directory / STORE, force=True).path, identity

@@ -7,11 +7,11 @@ from typing import Any
 
 from bert_handler.packaging.containers import HTTP_PORT, environment, metadata, probes, resources, scaling
 from bert_handler.packaging.service import Service
+from bert_handler.packaging.settings import MODELS
 
 GRPC_PORT = 8081
 USER = 1000
 MODEL_FORMAT = "bert-handler"
-MODELS = "/mnt/models"
 SERVE = ("serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT))  # noqa: S104
 SECURITY = {
     "runAsNonRoot": True,

@@ -10,6 +10,11 @@ from bert_handler import jsonio
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.server import DEFAULT_BODY_BYTES
 
+CONFIG = "config.properties"
+POD_CONFIG, STORE = f"config/{CONFIG}", "model-store"
+"""On the volume of a pod: its settings, and the folder of its archives."""
+MODELS = "/mnt/models"
+"""Where a pod sees its volume."""
 BATCH_SIZE = 32
 """A worker answers one batch after the other: with 8, its cores wait a fifth of the time for the next one."""
 BATCH_DELAY_MS = 3
@@ -58,7 +63,7 @@ class TorchServeSettings:
     """
 
     models: Mapping[str, RegisteredModel]
-    model_store: str = "/mnt/models/model-store"
+    model_store: str = f"{MODELS}/{STORE}"
     host: str = "0.0.0.0"  # noqa: S104  (inside the pod; local servers pass 127.0.0.1)
     inference_port: int = 8085
     metrics_port: int = 8082
