@@ -7,10 +7,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, require_file
 from bert_handler.packaging.service import DEVICES, HOSTS, Service
-from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE
-from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_workers
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, quantity, startup_s
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
 NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
@@ -48,7 +48,8 @@ def deploy(
 ) -> None:
     """Copy archive and settings to the volume, check them, apply the manifest, wait for Ready.
 
-    A run that failed is finished by the next one.
+    A run that failed is finished by the next one. Memory and workers are planned for the engine and dtype that the
+    archive's settings state, not for what an own manifest sets in the pod alone.
 
     Example: bert-handler deploy BERTSeqClassification.mar --name torchserve-bert-v2
     --claim task-pv-claim --pod model-store-pod --container model-store -n kubeflow-user-example-com
@@ -152,13 +153,15 @@ def _made_objects(
 def _settings(
     config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str
 ) -> Tuple[bytes, Optional[int]]:
-    """The content of config.properties, and the threads of each worker where they are planned."""
+    """The content of config.properties, and the threads of each worker where their number is known."""
     from bert_handler.packaging.pod import pod_settings, store_settings
 
     if config is not None:
-        if not config.is_file():
-            raise ConfigError(f"{config} does not exist")
-        return config.read_bytes(), None
+        require_file(config)
+        content = config.read_bytes()
+        # The KServe host is one process, whatever the settings say of workers.
+        workers = None if host == "kserve" else stated_workers(content.decode(errors="replace"))
+        return content, workers and max(1, int(quantity(cpu)) // workers)
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     return settings.text().encode(), settings.models[route].threads

@@ -154,3 +154,12 @@ def parse_properties(text: str) -> dict[str, str]:
     """Read config.properties: `key=value` lines, comments and blank lines left out."""
     pairs = (line.partition("=") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def stated_workers(text: str) -> int | None:
+    """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
+    try:
+        models = jsonio.loads(parse_properties(text)["model_snapshot"])["models"]
+        return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+        return None

@@ -224,14 +224,39 @@ def test_workers_of_a_pod_share_its_cores(cluster, host, workers, threads):
     assert cluster.deploy("--host", host, "--cpu", "8", "--memory", "8Gi") == 0
     properties = (cluster.volume / "config" / "config.properties").read_text()
     assert f'"minWorkers":{workers}' in properties.replace(" ", "")
+    assert threads_of(cluster) == (threads, threads)
+
+
+def threads_of(cluster):
     manifest = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
     specs = {item["kind"]: item["spec"] for item in manifest}
-    if host == "kserve":
+    if "ServingRuntime" in specs:
         container = specs["ServingRuntime"]["containers"][0]
     else:
         container = specs["InferenceService"]["predictor"]["pytorch"]
     variables = {item["name"]: item["value"] for item in container["env"]}
-    assert (variables["BERT_HANDLER_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
+    return variables["BERT_HANDLER_THREADS"], variables["OMP_NUM_THREADS"]
+
+
+@pytest.mark.parametrize(
+    ("host", "models", "threads"),
+    [
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 4}}}, "2"),
+        ("torchserve", {"a": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 16}}}, "1"),
+        ("torchserve", {"bert": {"1.0": {}}}, "8"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": "many"}}}, "8"),
+        ("torchserve", None, "8"),
+        ("kserve", {"bert": {"1.0": {"minWorkers": 4}}}, "8"),
+    ],
+)
+def test_workers_of_own_settings_share_the_cores_too(cluster, host, models, threads):
+    config = cluster.home / "own.properties"
+    stated = "" if models is None else f"model_snapshot={json.dumps({'models': models})}\n"
+    config.write_text(f"model_store=x\n{stated}")
+    assert cluster.deploy("--host", host, "--cpu", "8", "--config", str(config)) == 0
+    assert (cluster.volume / "config" / "config.properties").read_bytes() == config.read_bytes()
+    assert threads_of(cluster) == (threads, threads)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +427,7 @@ def memory_of(objects):
         (["--claim", ""], "claim '' must be"),
         (["--claim", "c/d"], "claim 'c/d' must be"),
         (["--config", "missing.properties"], "missing.properties does not exist"),
+        (["--config", "."], ". is not a file"),
         (["--manifest", "missing.yaml"], "missing.yaml is no manifest"),
         (["--manifest", "missing.yaml", "--image", "own"], "--claim and --image are for a manifest that is made"),
         (["--folder", "../esc"], "folder '../esc' must be"),
