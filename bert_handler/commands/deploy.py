@@ -18,7 +18,7 @@ POD = typer.Option(..., help="A running pod that mounts the volume, for instance
 CONTAINER = typer.Option(None, help="Its container, for instance model-store; default: the first.")
 CONTEXT = typer.Option(None, help="Context of kubectl's configuration; default: the current one.")
 MOUNT = typer.Option("/pv", help="Where that pod mounts the volume.")
-DRY_RUN = typer.Option(False, "--dry-run", help="Print the commands and run none.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Only look, and print the commands that would change something.")
 
 
 def deploy(
@@ -92,8 +92,9 @@ def deploy(
         (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
     )
     bring(Deployment(name, uploads, applied, mount, own, replace), kubectl, journal)
-    _await(name, revision, kubectl, timeout, journal, console)
-    typer.echo(kubectl.run("get", "inferenceservice"), nl=False)
+    if not dry_run:
+        _await(name, revision, kubectl, timeout, journal, console)
+        typer.echo(kubectl.read("get", "inferenceservice"), nl=False)
 
 
 def undeploy(
@@ -123,8 +124,7 @@ def undeploy(
 def _kubectl(namespace: str, pod: str, container: Optional[str], context: Optional[str], dry_run: bool) -> Any:
     from bert_handler.packaging.kubectl import Kubectl
 
-    show = typer.echo if dry_run else (lambda line: None)
-    return Kubectl(namespace, pod, container, context, dry_run, show=show)
+    return Kubectl(namespace, pod, container, context, dry_run, show=typer.echo)
 
 
 def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
@@ -173,7 +173,7 @@ def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, c
     from bert_handler.packaging.deploy import wait_ready
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=kubectl.dry_run) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("waiting for Ready", total=None)
         with journal.step(f"wait until {name} is Ready"):
             wait_ready(name, revision, kubectl, timeout, lambda words: progress.update(task, description=words))

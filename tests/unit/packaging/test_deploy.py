@@ -366,17 +366,46 @@ def test_nothing_to_take_back(cluster, capsys):
     assert "nothing to take back" in capsys.readouterr().out
 
 
-def test_dry_run_prints_exactly_the_commands(program, capsys):
-    cluster = program
-    assert cluster.deploy("--dry-run") == 0
-    printed = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
-    assert (cluster.log, cluster.tree()) == ([], set())
-    assert cluster.deploy() == 0
-    first = printed.index(["get", "inferenceservice", NAME, "-o", "json", "-n", "models"])
-    polled = printed[first : first + 2]
-    assert "pods" in polled[1]
-    ran = [words for index, words in enumerate(cluster.log) if words not in polled or index < first + 2]
-    assert printed == ran
+CHANGES = {"cp", "apply", "delete", "mkdir", "mv", "rm", "rmdir"}
+
+
+def changes(commands):
+    programs = [words[words.index("--") + 1] if words[0] == "exec" else words[0] for words in commands]
+    return [words for words, program in zip(commands, programs) if program in CHANGES]
+
+
+def replace_a_file(cluster):
+    foreign = cluster.volume / "config" / "config.properties"
+    foreign.parent.mkdir()
+    foreign.write_text("other=1\\n")
+    cluster.deploy("--replace")
+
+
+@pytest.mark.parametrize("words", [["deploy"], ["deploy", "--replace"], ["undeploy"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda cluster: None,
+        lambda cluster: cluster.deploy(),
+        lambda cluster: cluster.deploy(fail="10:before"),
+        lambda cluster: cluster.deploy("--name", "other") or cluster.deploy(),
+        replace_a_file,
+    ],
+    ids=["nothing", "deployed", "half deployed", "shared", "replaced"],
+)
+def test_dry_run_looks_and_prints_exactly_what_would_change_something(cluster, capsys, before, words):
+    before(cluster)
+    if words[0] == "deploy":
+        cluster.write_archive("two")
+    there = cluster.contents(), cluster.folders(), cluster.objects
+    capsys.readouterr()
+    command = getattr(cluster, words[0])
+    code = command(*words[1:], "--dry-run")
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kubectl ")]
+    assert changes(cluster.log) == []
+    assert (cluster.contents(), cluster.folders(), cluster.objects) == there
+    assert command(*words[1:]) == code
+    assert [shlex.split(line)[1:] for line in printed] == changes(cluster.log)
 
 
 def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatch):
