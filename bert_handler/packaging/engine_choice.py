@@ -95,7 +95,7 @@ def choose(
         raise ConfigError(f"engine={engine!r} with quantization={quantization!r}: {problems or missing}")
     best = max(wanted, key=lambda result: result.rate)
     trial.keep(best)
-    return [Measured(**{**vars(result), "chosen": result is best}) for result in results]
+    return [replace(result, chosen=result is best) for result in results]
 
 
 def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:
