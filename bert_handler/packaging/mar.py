@@ -22,7 +22,7 @@ from bert_handler.exported import ENGINE_FILE
 from bert_handler.loading import load_task
 from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.names import check_name
-from bert_handler.packaging.staging import settle_engine, stage_model
+from bert_handler.packaging.staging import drop_auto_engine, stage_model
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import read_private_key, sign
@@ -124,15 +124,15 @@ def _carry_engine(
         raise ConfigError(f"--engine {wanted}, but the settings say engine={configured!r}; take one of them out")
     engine = wanted or configured or "torch"
     _check_choice(engine, quantization, calibration)
-    settle_engine(stage)
+    drop_auto_engine(stage)
     if engine == "torch":
         return ()
     engine_class("torch")  # what is exported is its graph: its absence is told by name
-    from bert_handler.packaging.engine_choice import Wish, choose
+    from bert_handler.packaging.engine_choice import EngineRequest, choose
 
     settings.pop("quantization", None)
     task = load_task(Artifact.of_directory(stage), settings)
-    return choose(stage, scratch / "engines", task, Wish(engine, quantization), calibration)
+    return choose(stage, scratch / "engines", task, EngineRequest(engine, quantization), calibration)
 
 
 def _check_choice(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> None:
