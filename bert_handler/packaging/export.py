@@ -82,7 +82,7 @@ def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]
 def fuse(source: Path, path: Path, model_config: Mapping[str, Any], batch: Batch) -> str:
     """Write a graph for ONNX Runtime: attention, normalization and activations fused, and without padding.
 
-    batch: rows of different lengths, by which what is written is compared with the source.
+    batch: two rows, the longer first, by which what is written is compared with the source.
     Returns what it still pads: one of cost.COSTS.
     """
     optimizer = _optimized(source, model_config)
