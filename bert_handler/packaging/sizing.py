@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from pathlib import Path
 
-from bert_handler import jsonio
-from bert_handler.artifact import MANIFEST
+from bert_handler.artifact import MANIFEST, stated_identity
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging import weights
 from bert_handler.unpacking import DAMAGE, refuse_tar
@@ -64,25 +63,19 @@ class ModelFacts:
         """
         try:
             with zipfile.ZipFile(path) as mar:
-                name, version = _identity(mar)
-                return cls(path.name, name, version, weights.loaded_bytes(mar, engine), weights.stored_bytes(mar))
+                named = stated_identity(mar.read(MANIFEST))
+                loaded, stored = weights.loaded_bytes(mar, engine), weights.stored_bytes(mar)
+            return cls(path.name, named.name, named.version, loaded, stored)
+        except ArchiveError as exc:
+            raise ArchiveError(f"{path}: {exc}") from exc
         except OSError as exc:
             raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         except LookupError as exc:
             refuse_tar(path)
-            raise ArchiveError(f"{path} is no .mar archive: it has no readable {MANIFEST}") from exc
+            raise ArchiveError(f"{path} is no .mar archive: it has no {MANIFEST}") from exc
         except DAMAGE as exc:
             refuse_tar(path)
             raise ArchiveError(f"{path} is no .mar archive, or damaged: {exc}") from exc
-
-
-def _identity(mar: zipfile.ZipFile) -> tuple[str, str]:
-    """The name and the version that the manifest states; LookupError where it does not."""
-    try:
-        model = jsonio.loads(mar.read(MANIFEST))["model"]
-        return str(model["modelName"]), str(model["modelVersion"])
-    except (ValueError, TypeError) as exc:
-        raise LookupError from exc
 
 
 @dataclass(frozen=True)
