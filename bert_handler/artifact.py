@@ -125,10 +125,13 @@ def own_identity(directory: Path, stated: str | None) -> Identity:
 def read_identity(directory: Path) -> Identity | None:
     """Name and version from an unpacked archive's manifest, None where there is no manifest."""
     path = directory / MANIFEST
-    if not path.is_file():
-        return None
+    return stated_identity(path.read_bytes()) if path.is_file() else None
+
+
+def stated_identity(manifest: bytes) -> Identity:
+    """Name and version that a manifest's content states.  Raises ArchiveError where it does not."""
     try:
-        model = jsonio.loads(path.read_bytes())["model"]
+        model = jsonio.loads(manifest)["model"]
         return Identity(str(model["modelName"]), str(model["modelVersion"]))
     except (ValueError, KeyError, TypeError) as exc:
         raise ArchiveError(f"{MANIFEST} does not name the model and its version") from exc

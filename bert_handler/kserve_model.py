@@ -23,6 +23,7 @@ from bert_handler.metrics import REQUEST_LOGGER, Collector, ModelMetrics, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Protocol
 from bert_handler.schema import Reply, Request
+from bert_handler.server import DEFAULT_BODY_BYTES
 from bert_handler.server.alarms import alarms
 from bert_handler.server.arrivals import Arrivals, tell
 from bert_handler.server.asgi import CLIENT_GONE, Application
@@ -31,7 +32,7 @@ from bert_handler.server.guard import Guard
 from bert_handler.server.one_write import OneWriteProtocol
 from bert_handler.server.playground import playground_routes
 from bert_handler.server.repository import Repository
-from bert_handler.server.routes import DEFAULT_BODY_BYTES, Events, Routes, begun
+from bert_handler.server.routes import Events, Routes, begun
 from bert_handler.serving import Answer, Call
 
 with deferred(*IN_SERVERS):

@@ -8,14 +8,15 @@ from typing import List, Optional, Tuple
 import typer
 
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.packaging.service import Service
+from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE, TorchServeSettings
 
 
 def config(
     archives: List[str] = typer.Argument(..., help="The .mar files, each as PATH or as ROUTE=PATH."),
     output: Optional[Path] = typer.Option(None, "--output", "-o", help="File to write; default: standard output."),
-    cpu: str = typer.Option("1", help="CPU limit of the pod."),
-    memory: str = typer.Option("2Gi", help="Memory limit of the pod."),
+    cpu: str = typer.Option(Service.cpu, help="CPU limit of the pod."),
+    memory: str = typer.Option(Service.memory, help="Memory limit of the pod."),
     workers: Optional[int] = typer.Option(None, min=1, help="Workers a model; default: as many as help and fit."),
     batch_size: int = typer.Option(BATCH_SIZE, min=1, help="Most requests that are handed over together."),
     max_batch_delay: int = typer.Option(BATCH_DELAY_MS, min=0, help="Milliseconds it waits for them, also when idle."),
@@ -23,9 +24,11 @@ def config(
         RESPONSE_TIMEOUT_S, min=1, help="Seconds for one batch; more than the setting request_timeout_s."
     ),
     startup_timeout: Optional[int] = typer.Option(None, min=1, help="Seconds for loading; default: by size."),
-    queue_size: int = typer.Option(1000, min=1, help="Requests that may wait; more are refused."),
+    queue_size: int = typer.Option(
+        TorchServeSettings.job_queue_size, min=1, help="Requests that may wait; more are refused."
+    ),
     token_auth: bool = typer.Option(False, "--token-auth", help="Turn token authorization on; else it is off."),
-    model_store: str = typer.Option("/mnt/models/model-store", help="Where the pod sees the archives."),
+    model_store: str = typer.Option(TorchServeSettings.model_store, help="Where the pod sees the archives."),
 ) -> None:
     """Write config.properties: ports of the KServe pod, workers that fit, loading apart from answering.
 

@@ -7,7 +7,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 
-from bert_handler.errors import ConfigError
+from bert_handler.errors import ConfigError, require_file
+from bert_handler.packaging.service import DEVICES, HOSTS, Service
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_workers
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, quantity, startup_s
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
 NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
@@ -15,7 +18,7 @@ POD = typer.Option(..., help="A running pod that mounts the volume, for instance
 CONTAINER = typer.Option(None, help="Its container, for instance model-store; default: the first.")
 CONTEXT = typer.Option(None, help="Context of kubectl's configuration; default: the current one.")
 MOUNT = typer.Option("/pv", help="Where that pod mounts the volume.")
-DRY_RUN = typer.Option(False, "--dry-run", help="Print the commands and run none.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Only look, and print the commands that would change something.")
 
 
 def deploy(
@@ -30,11 +33,13 @@ def deploy(
     folder: Optional[str] = typer.Option(None, help="Folder of the volume, where services share it; default: none."),
     manifest: Optional[Path] = typer.Option(None, help="Own manifest; default: made for --claim, --host, --device."),
     config: Optional[Path] = typer.Option(None, help="Own config.properties; default: made for --cpu and --memory."),
-    route: str = typer.Option("bert", help="Name of the model in the routes."),
-    host: str = typer.Option("torchserve", help="torchserve or kserve."),
-    device: str = typer.Option("cpu", help="cpu or gpu."),
-    cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU, or more."),
+    route: str = typer.Option(Service.model, help="Name of the model in the routes."),
+    host: str = typer.Option(Service.host, help="torchserve or kserve."),
+    device: str = typer.Option(Service.device, help="cpu or gpu."),
+    cpu: str = typer.Option(Service.cpu, help="CPU request and limit."),
+    memory: Optional[str] = typer.Option(
+        None, help=f"Memory request and limit; default: {MEMORY}, {GPU_MEMORY} with a GPU, or more."
+    ),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
@@ -43,7 +48,8 @@ def deploy(
 ) -> None:
     """Copy archive and settings to the volume, check them, apply the manifest, wait for Ready.
 
-    A run that failed is finished by the next one.
+    A run that failed is finished by the next one. Memory and workers are planned for the engine and dtype that the
+    archive's settings state, not for what an own manifest sets in the pod alone.
 
     Example: bert-handler deploy BERTSeqClassification.mar --name torchserve-bert-v2
     --claim task-pv-claim --pod model-store-pod --container model-store -n kubeflow-user-example-com
@@ -53,7 +59,6 @@ def deploy(
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
-    from bert_handler.packaging.sizing import ModelFacts, default_memory
     from bert_handler.unpacking import sha256
 
     _check(name, folder, host, device)
@@ -72,7 +77,7 @@ def deploy(
     # All that was given holds: from here on, files are written.
     own = directory or Path(f"deploy-{name}")
     own.mkdir(parents=True, exist_ok=True)
-    config = own / "config.properties"
+    config = own / CONFIG
     config.write_bytes(settings)
     revision = sha256(archive)[:12] + "-" + sha256(config)[:12]
     mark_revision(marked, revision)
@@ -80,15 +85,16 @@ def deploy(
     applied.write_text(render_objects(objects), encoding="utf-8")
     mount = mount.rstrip("/")
     root = f"{mount}/{folder}" if folder else mount
-    uploads = {f"{root}/model-store/{archive.name}": archive, f"{root}/config/config.properties": config}
+    uploads = {f"{root}/{STORE}/{archive.name}": archive, f"{root}/{POD_CONFIG}": config}
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
     console = Console(stderr=True)
     journal = Journal(
         (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
     )
     bring(Deployment(name, uploads, applied, mount, own, replace), kubectl, journal)
-    _await(name, revision, kubectl, timeout, journal, console)
-    typer.echo(kubectl.run("get", "inferenceservice"), nl=False)
+    if not dry_run:
+        _await(name, revision, kubectl, timeout, journal, console)
+        typer.echo(kubectl.read("get", "inferenceservice"), nl=False)
 
 
 def undeploy(
@@ -118,12 +124,10 @@ def undeploy(
 def _kubectl(namespace: str, pod: str, container: Optional[str], context: Optional[str], dry_run: bool) -> Any:
     from bert_handler.packaging.kubectl import Kubectl
 
-    show = typer.echo if dry_run else (lambda line: None)
-    return Kubectl(namespace, pod, container, context, dry_run, show=show)
+    return Kubectl(namespace, pod, container, context, dry_run, show=typer.echo)
 
 
 def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
-    from bert_handler.packaging.manifest import DEVICES, HOSTS
     from bert_handler.packaging.names import check_choice, check_name, check_service
 
     check_service(name)
@@ -136,9 +140,8 @@ def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
 def _made_objects(
     name: str, claim: Optional[str], folder: Optional[str], stored_bytes: int, options: Dict[str, Any]
 ) -> List[Any]:
-    from bert_handler.packaging.manifest import Service, documents
+    from bert_handler.packaging.manifest import documents
     from bert_handler.packaging.names import check_subdomain
-    from bert_handler.packaging.sizing import startup_s
 
     if claim is None:
         raise ConfigError("give --claim, the volume's claim, or an own --manifest")
@@ -150,13 +153,15 @@ def _made_objects(
 def _settings(
     config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str
 ) -> Tuple[bytes, Optional[int]]:
-    """The content of config.properties, and the threads of each worker where they are planned."""
+    """The content of config.properties, and the threads of each worker where their number is known."""
     from bert_handler.packaging.pod import pod_settings, store_settings
 
     if config is not None:
-        if not config.is_file():
-            raise ConfigError(f"{config} does not exist")
-        return config.read_bytes(), None
+        require_file(config)
+        content = config.read_bytes()
+        # The KServe host is one process, whatever the settings say of workers.
+        workers = None if host == "kserve" else stated_workers(content.decode(errors="replace"))
+        return content, workers and max(1, int(quantity(cpu)) // workers)
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     return settings.text().encode(), settings.models[route].threads
@@ -168,7 +173,7 @@ def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, c
     from bert_handler.packaging.deploy import wait_ready
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=kubectl.dry_run) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("waiting for Ready", total=None)
         with journal.step(f"wait until {name} is Ready"):
             wait_ready(name, revision, kubectl, timeout, lambda words: progress.update(task, description=words))

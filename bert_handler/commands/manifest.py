@@ -7,37 +7,48 @@ from typing import Optional
 
 import typer
 
+from bert_handler.packaging.service import Service
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
+
 
 def manifest(
     name: str = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2."),
     storage_uri: str = typer.Option(..., help="Where the model lies, for instance pvc://task-pv-claim."),
-    host: str = typer.Option("torchserve", help="torchserve (KServe's pytorch predictor) or kserve."),
-    device: str = typer.Option("cpu", help="cpu or gpu."),
+    host: str = typer.Option(Service.host, help="torchserve (KServe's pytorch predictor) or kserve."),
+    device: str = typer.Option(Service.device, help="cpu or gpu."),
     namespace: Optional[str] = typer.Option(None, help="Namespace to write into the manifest; default: none."),
-    model: str = typer.Option("bert", help="Route of the model in config.properties, for the readiness probe."),
+    model: str = typer.Option(Service.model, help="Route of the model in config.properties, for the readiness probe."),
     archive: Optional[Path] = typer.Option(None, help="The .mar, to set memory and start-up budget by its size."),
     image: Optional[str] = typer.Option(
         None, help="Image of the runtime; default: the cluster's, or scripts/Dockerfile's."
     ),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
-    protocol: str = typer.Option("v2", help="v1, v2 or grpc-v2."),
-    cpu: str = typer.Option("1", help="CPU request and limit."),
-    memory: Optional[str] = typer.Option(None, help="Memory request and limit; default: 2Gi, 4Gi with a GPU, or more."),
-    gpus: int = typer.Option(1, min=1, help="GPUs of a replica, with --device gpu."),
+    protocol: str = typer.Option(Service.protocol, help="v1, v2 or grpc-v2."),
+    cpu: str = typer.Option(Service.cpu, help="CPU request and limit."),
+    memory: Optional[str] = typer.Option(
+        None, help=f"Memory request and limit; default: {MEMORY}, {GPU_MEMORY} with a GPU, or more."
+    ),
+    gpus: int = typer.Option(Service.gpus, min=1, help="GPUs of a replica, with --device gpu."),
     threads: Optional[int] = typer.Option(None, min=1, help="Threads of a replica; default: its whole CPUs."),
-    startup: Optional[int] = typer.Option(None, min=1, help="Seconds to become ready; default: by size, else 150."),
-    timeout: int = typer.Option(120, min=1, help="Seconds for one request."),
-    concurrency: int = typer.Option(64, min=0, help="containerConcurrency; 0 for no limit."),
-    autoscaling: str = typer.Option("knative", help="knative; RawDeployment with hpa, or keda on the KServe host."),
+    startup: Optional[int] = typer.Option(
+        None, min=1, help=f"Seconds to become ready; default: by size, else {Service.startup_s}."
+    ),
+    timeout: int = typer.Option(Service.timeout_s, min=1, help="Seconds for one request."),
+    concurrency: int = typer.Option(Service.concurrency, min=0, help="containerConcurrency; 0 for no limit."),
+    autoscaling: str = typer.Option(
+        Service.autoscaling, help="knative; RawDeployment with hpa, or keda on the KServe host."
+    ),
     scale_metric: Optional[str] = typer.Option(None, help="concurrency or rps; cpu or memory; queue."),
     scale_target: Optional[int] = typer.Option(None, min=1, help="Value of the metric a replica."),
-    min_replicas: int = typer.Option(1, min=0, help="Fewest replicas; 0 scales to zero (knative)."),
-    max_replicas: int = typer.Option(3, min=1, help="Most replicas."),
-    prometheus_url: str = typer.Option("http://prometheus.monitoring.svc:9090", help="Where KEDA asks."),
+    min_replicas: int = typer.Option(Service.min_replicas, min=0, help="Fewest replicas; 0 scales to zero (knative)."),
+    max_replicas: int = typer.Option(Service.max_replicas, min=1, help="Most replicas."),
+    prometheus_url: str = typer.Option(Service.prometheus_url, help="Where KEDA asks."),
     canary: Optional[int] = typer.Option(None, min=0, max=100, help="Percent of traffic for this revision."),
-    scrape: bool = typer.Option(True, help="Prometheus annotations."),
+    scrape: bool = typer.Option(Service.scrape, help="Prometheus annotations."),
     logger_url: Optional[str] = typer.Option(None, help="Where KServe's logger sends requests and answers."),
-    explainer: bool = typer.Option(False, "--explainer", help="An explainer of its own for the explain route."),
+    explainer: bool = typer.Option(
+        Service.explainer, "--explainer", help="An explainer of its own for the explain route."
+    ),
     service_account: Optional[str] = typer.Option(None, help="Service account, for storage credentials."),
 ) -> None:
     """Write the YAML to apply: requests and limits, threads, probes with a start-up budget, scaling.
@@ -47,10 +58,9 @@ def manifest(
 
       bert-handler manifest --name bert --storage-uri pvc://CLAIM --host kserve --autoscaling keda
     """
-    from bert_handler.packaging import sizing
-    from bert_handler.packaging.manifest import Service, render
+    from bert_handler.packaging.manifest import render
 
-    facts = sizing.ModelFacts.of_archive(archive, engine) if archive else None
+    facts = ModelFacts.of_archive(archive, engine) if archive else None
     service = Service(
         name,
         storage_uri,
@@ -62,10 +72,10 @@ def manifest(
         engine=engine,
         protocol=protocol,
         cpu=cpu,
-        memory=memory or sizing.default_memory(host, device, facts.weight_bytes if facts else 0),
+        memory=memory or default_memory(host, device, facts.weight_bytes if facts else 0),
         gpus=gpus,
         threads=threads,
-        startup_s=startup or (sizing.startup_s(facts.stored_bytes) if facts else Service.startup_s),
+        startup_s=startup or (startup_s(facts.stored_bytes) if facts else Service.startup_s),
         timeout_s=timeout,
         concurrency=concurrency,
         autoscaling=autoscaling,

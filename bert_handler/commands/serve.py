@@ -14,6 +14,7 @@ import typer
 from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.server import DEFAULT_BODY_BYTES
 
 
 def serve(
@@ -33,7 +34,7 @@ def serve(
     grpc_port: int = typer.Option(8081, min=0, max=MAX_PORT, help="gRPC port; 0 for none."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N; default: cuda where there is one."),
-    max_body_bytes: int = typer.Option(32 * 2**20, min=1, help="Larger bodies are refused with 413."),
+    max_body_bytes: int = typer.Option(DEFAULT_BODY_BYTES, min=1, help="Larger bodies are refused with 413."),
     access_log: bool = typer.Option(False, "--access-log", help="Log a line a request."),
     ui: bool = typer.Option(True, "--ui/--no-ui", help="Serve the playground at /ui."),
     token_file: Optional[Path] = typer.Option(None, help="Bearer tokens, one a line; also BERT_HANDLER_TOKENS=a,b."),

@@ -13,7 +13,15 @@ from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.config import read_settings
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ArchiveError
-from bert_handler.packaging.settings import BATCH_DELAY_MS, BATCH_SIZE
+from bert_handler.packaging.settings import (
+    BATCH_DELAY_MS,
+    BATCH_SIZE,
+    POD_CONFIG,
+    STORE,
+    RegisteredModel,
+    TorchServeSettings,
+    WrittenSettings,
+)
 
 if TYPE_CHECKING:
     from bert_handler.schema import Identity
@@ -23,10 +31,16 @@ def torchserve(
     target: Path = typer.Argument(..., help="Model directory, .mar, or a pod's tree with config/ and model-store/."),
     name: Optional[str] = typer.Option(None, help="Name in the routes; default: the model's own."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
-    inference_port: int = typer.Option(8085, min=1, max=MAX_PORT, help="Port of inference and management."),
-    metrics_port: int = typer.Option(8082, min=1, max=MAX_PORT, help="Port of the metrics."),
-    grpc_inference_port: int = typer.Option(7070, min=1, max=MAX_PORT, help="gRPC port of inference."),
-    grpc_management_port: int = typer.Option(7071, min=1, max=MAX_PORT, help="gRPC port of management."),
+    inference_port: int = typer.Option(
+        TorchServeSettings.inference_port, min=1, max=MAX_PORT, help="Port of inference and management."
+    ),
+    metrics_port: int = typer.Option(TorchServeSettings.metrics_port, min=1, max=MAX_PORT, help="Port of the metrics."),
+    grpc_inference_port: int = typer.Option(
+        TorchServeSettings.grpc_inference_port, min=1, max=MAX_PORT, help="gRPC port of inference."
+    ),
+    grpc_management_port: int = typer.Option(
+        TorchServeSettings.grpc_management_port, min=1, max=MAX_PORT, help="gRPC port of management."
+    ),
     batch_size: Optional[int] = typer.Option(
         None, min=1, help=f"Most requests that are handed over together; default: {BATCH_SIZE}."
     ),
@@ -48,7 +62,6 @@ def torchserve(
 
     Example: bert-handler torchserve store/BERTSeqClassification.mar --name bert --inference-port 8085
     """
-    from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings, WrittenSettings
     from bert_handler.packaging.torchserve import run
 
     ports: Dict[str, Any] = {
@@ -61,7 +74,7 @@ def torchserve(
     with tempfile.TemporaryDirectory(prefix="bert_handler_torchserve_") as scratch:
         directory = (work_dir or Path(scratch)).resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        pod_config = target / "config" / "config.properties"
+        pod_config = target / POD_CONFIG
         if pod_config.is_file():
             options = {
                 "--name": name,
@@ -72,7 +85,7 @@ def torchserve(
                 "--token-auth": token_auth,
             }
             refuse_given(options, f"{pod_config} settles it for this pod; leave it out, or change it there")
-            store = (target / "model-store").resolve()
+            store = (target / STORE).resolve()
             return run(WrittenSettings.read(pod_config, host, ports, store), directory)
         archive, identity = _archive(target, directory)
         given = {"workers": workers, "batch_size": batch_size, "max_batch_delay_ms": max_batch_delay}
@@ -101,4 +114,4 @@ def _archive(target: Path, directory: Path) -> Tuple[Path, Identity]:
     from bert_handler.packaging.mar import build
 
     identity = own_identity(target, read_settings(target, None, os.environ).get("model_name"))
-    return build(target, identity.name, identity.version, directory / "model-store", force=True).path, identity
+    return build(target, identity.name, identity.version, directory / STORE, force=True).path, identity

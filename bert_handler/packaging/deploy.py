@@ -2,13 +2,13 @@
 
 Every step looks first and does only what is missing, so a run that failed is finished by the next.
 Files arrive under another name and are moved when their checksum is right: a pod never sees half an
-archive.
+archive.  A dry run looks as well, and shows what it would change.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -84,14 +84,13 @@ def undeploy(name: str, mount: str, kubectl: Kubectl, journal: Journal) -> list[
     """Take back what `deploy` put there; what was kept, and why.  Raises DeploymentError."""
     store, kept = ledger_path(mount, name), []
     with journal.step(f"look at the volume on {mount}"):
-        present = kubectl.files(mount)
-        folder = f"{mount}/{FOLDER}"
-        if store not in present and not kubectl.dry_run:
-            if f"{store}.part" in present:
-                kubectl.execute("rm", "-f", f"{store}.part")
-            _remove_empty(kubectl, [folder], [path for path in present if path != f"{store}.part"])
+        present = set(kubectl.files(mount))
+        folder, part = f"{mount}/{FOLDER}", f"{store}.part"
+        if store not in present:
+            _remove(kubectl, present, part)
+            _remove_empty(kubectl, present, [folder])
             return [f"there is no deployment {name!r} on the volume: nothing to take back"]
-        ledger = Ledger.read(kubectl, store) if store in present else Ledger(name)
+        ledger = Ledger.read(kubectl, store)
         others = _others(kubectl, mount, present, store)
     for item in ledger.objects:
         with journal.step(f"delete {item}"):
@@ -100,9 +99,9 @@ def undeploy(name: str, mount: str, kubectl: Kubectl, journal: Journal) -> list[
         with journal.step(f"take back {path}"):
             kept += _take_back(kubectl, path, entry, present, others.get(path))
     with journal.step("forget the deployment"):
-        _remove_empty(kubectl, [item for item in ledger.directories if item != folder], kubectl.files(mount))
-        kubectl.execute("rm", "-f", store, f"{store}.part")
-        _remove_empty(kubectl, [folder], kubectl.files(mount))
+        _remove_empty(kubectl, present, [item for item in ledger.directories if item != folder])
+        _remove(kubectl, present, store, part)
+        _remove_empty(kubectl, present, [folder])
     return kept
 
 
@@ -117,8 +116,6 @@ def wait_ready(name: str, revision: str, kubectl: Kubectl, deadline_s: float, re
         # Ready may still be that of the pods before, and status.observedGeneration cannot tell: KServe copies it
         # from the Deployment or the Knative Service, which count changes of their own (kserve/kserve#6081).
         pods = kubectl.document("get", "pods", "-l", PREDICTOR_PODS.format(name=name), "-o", "json")
-        if kubectl.dry_run:
-            return
         waiting = _missing(service or {}, (pods or {}).get("items") or [], revision)
         if waiting is None:
             return
@@ -186,7 +183,7 @@ def _examine(
 
 def _examine_objects(kubectl: Kubectl, ledger: Ledger, objects: Sequence[str]) -> None:
     for item in objects:
-        if item not in ledger.objects and not kubectl.run("get", item, "--ignore-not-found", "-o", "name").strip():
+        if item not in ledger.objects and not kubectl.read("get", item, "--ignore-not-found", "-o", "name").strip():
             ledger.objects.append(item)
 
 
@@ -206,42 +203,50 @@ def _make_directories(plan: Deployment, kubectl: Kubectl, ledger: Ledger, presen
 def _bring(kubectl: Kubectl, source: Path, entry: Entry, present: bool) -> None:
     part = f"{entry.path}.part"
     kubectl.copy(source, part)
-    found = kubectl.digest(part)
-    if found != entry.digests[-1] and not kubectl.dry_run:
-        raise DeploymentError(f"{part} has sha256 {found} on the volume, {entry.digests[-1]} here")
+    if not kubectl.dry_run:
+        found = kubectl.digest(part)
+        if found != entry.digests[-1]:
+            raise DeploymentError(f"{part} has sha256 {found} on the volume, {entry.digests[-1]} here")
     if entry.aside and present:
         kubectl.execute("mv", "-n", entry.path, entry.aside)
     kubectl.execute("mv", part, entry.path)
 
 
-def _take_back(kubectl: Kubectl, path: str, entry: Entry, present: Sequence[str], user: str | None) -> list[str]:
-    part = f"{path}.part"
-    if entry.own and part in present:
-        kubectl.execute("rm", "-f", part)
+def _take_back(kubectl: Kubectl, path: str, entry: Entry, present: set[str], user: str | None) -> list[str]:
     if not entry.own:
         return [f"{path}: it was there before"]
+    _remove(kubectl, present, f"{path}.part")
     if user:
         return [f"{path}: {user} uses it too"]
     if path in present:
         if kubectl.digest(path) not in entry.digests:
             # Either changed since, or never replaced because the deployment failed before.
             return [f"{path}: its content is not what was deployed"]
-        kubectl.execute("rm", "-f", path)
+        _remove(kubectl, present, path)
     if entry.aside and entry.aside in present:
         kubectl.execute("mv", "-n", entry.aside, path)
+        present.remove(entry.aside)
+        present.add(path)
     return []
 
 
-def _remove_empty(kubectl: Kubectl, directories: Sequence[str], present: Sequence[str]) -> None:
-    left = set(present)
+def _remove(kubectl: Kubectl, present: set[str], *paths: str) -> None:
+    """Remove files where they are there, from the volume and from the list of what it holds."""
+    found = [path for path in paths if path in present]
+    if found:
+        kubectl.execute("rm", "-f", *found)
+        present.difference_update(found)
+
+
+def _remove_empty(kubectl: Kubectl, present: set[str], directories: Sequence[str]) -> None:
     # What lies in a directory is named after it.
     for directory in sorted(directories, reverse=True):
-        if directory in left and not any(path.startswith(f"{directory}/") for path in left):
+        if directory in present and not any(path.startswith(f"{directory}/") for path in present):
             kubectl.execute("rmdir", directory)
-            left.remove(directory)
+            present.remove(directory)
 
 
-def _others(kubectl: Kubectl, mount: str, present: Sequence[str], store: str) -> dict[str, str]:
+def _others(kubectl: Kubectl, mount: str, present: Iterable[str], store: str) -> dict[str, str]:
     """Files that other deployments use, with the name of one that does."""
     folder = f"{mount}/{FOLDER}/"
     ledgers = [path for path in present if path.startswith(folder) and path.endswith(".json") and path != store]

@@ -37,7 +37,7 @@ PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
-class Wish:
+class EngineRequest:
     """The engine that an archive shall carry, or `auto`, and the quantization of its weights."""
 
     engine: str
@@ -67,7 +67,7 @@ def choose(
     stage: Path,
     scratch: Path,
     task: Task,
-    wish: Wish,
+    request: EngineRequest,
     calibration: Sequence[Instance] | None,
 ) -> list[Measured]:
     """Put the wanted engine's graph into `stage`, or with `auto` the fastest that answers as torch does.
@@ -75,7 +75,7 @@ def choose(
     calibration: texts or JSON instances of the model's own domain; int8 needs them.
     Returns what was measured.  Raises ConfigError where the wanted engine cannot answer as torch does.
     """
-    engine, quantization = wish.engine, wish.quantization
+    engine, quantization = request.engine, request.quantization
     if task.needs_generation:
         if engine in {"torch", "auto"}:
             return [Measured("torch", "none", chosen=True)]
@@ -95,7 +95,7 @@ def choose(
         raise ConfigError(f"engine={engine!r} with quantization={quantization!r}: {problems or missing}")
     best = max(wanted, key=lambda result: result.rate)
     trial.keep(best)
-    return [Measured(**{**vars(result), "chosen": result is best}) for result in results]
+    return [replace(result, chosen=result is best) for result in results]
 
 
 def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:

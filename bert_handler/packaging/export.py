@@ -18,20 +18,17 @@ from bert_handler import runtimes
 from bert_handler.engines.base import Batch
 from bert_handler.engines.torch_engine import Graph
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.exported import weights_file
 
 try:
     import onnx
-    from onnx import TensorProto
 except ImportError as exc:
     raise MissingExtraError("onnx", "onnx") from exc
-from bert_handler.packaging.graph_builder import INLINE_BYTES, attribute
+from bert_handler.packaging.first_token import compute_first_token_alone
+from bert_handler.packaging.graph_builder import attribute, save
 from bert_handler.packaging.parity import Run, run_onnx, run_openvino, same_answers
 from bert_handler.packaging.plain_products import leave_products_plain
 from bert_handler.packaging.token_vectors import token_vectors
-from bert_handler.packaging.unpad import TOKEN_WISE, unpad
-
-logger = logging.getLogger(__name__)
+from bert_handler.packaging.unpad import unpad
 
 OPSET = 17
 
@@ -85,7 +82,7 @@ def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]
 def fuse(source: Path, path: Path, model_config: Mapping[str, Any], batch: Batch) -> str:
     """Write a graph for ONNX Runtime: attention, normalization and activations fused, and without padding.
 
-    batch: rows of different lengths, by which what is written is compared with the source.
+    batch: two rows, the longer first, by which what is written is compared with the source.
     Returns what it still pads: one of cost.COSTS.
     """
     optimizer = _optimized(source, model_config)
@@ -168,82 +165,6 @@ def spell_out_normalization(model: Any) -> None:
         nodes.append(onnx.helper.make_node("LayerNormalization", inputs, [normalized], axis=-1, epsilon=epsilon))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-def compute_first_token_alone(model: Any) -> None:
-    """Where a head reads one token only, compute only that token after the last attention.
-
-    The Gather that picks the token moves up through operators that compute every token on its own;
-    an eighth of a six-layer classifier's work is saved, and no output changes.
-    """
-    graph = model.graph
-    constants = {item.name for item in graph.initializer}
-    constants.update(node.output[0] for node in graph.node if node.op_type == "Constant")
-    for gather in [node for node in graph.node if node.op_type == "Gather" and attribute(node, "axis") == 1]:
-        region = _row_wise_region(graph, gather, constants)
-        if not region:
-            continue
-        produced = {node.output[0] for node in region}
-        position = f"{gather.output[0]}_position"
-        graph.initializer.append(onnx.helper.make_tensor(position, TensorProto.INT64, [1], [0]))
-        picked: dict[str, str] = {}
-        for node in region:
-            for i, name in enumerate(node.input):
-                if name and name not in constants and name not in produced:
-                    if name not in picked:
-                        picked[name] = f"{name}_first"
-                        graph.node.append(onnx.helper.make_node("Gather", [name, position], [picked[name]], axis=1))
-                    node.input[i] = picked[name]
-
-
-def _row_wise_region(graph: Any, gather: Any, constants: set[str]) -> list[Any]:
-    """Nodes above a Gather of token 0 that compute every token on its own and feed nothing else."""
-    constant_values = {item.name: item for item in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constant_values[node.output[0]] = attribute(node, "value")
-    index = constant_values.get(gather.input[1])
-    if index is None or onnx.numpy_helper.to_array(index).tolist() != 0:
-        return []
-    users: dict[str, list[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node.output[0])
-    ends = {item.name for item in graph.output}
-    region: dict[str, Any] = {}
-    grown = True
-    while grown:
-        grown = False
-        wanted = {gather.input[0]}.union(*(node.input for node in region.values())) if region else {gather.input[0]}
-        for node in graph.node:
-            name = node.output[0] if node.output else ""
-            inside = {*region, gather.output[0]}
-            if (
-                name in wanted
-                and name not in region
-                and name not in ends
-                and node.op_type in TOKEN_WISE
-                and set(users.get(name, ())) <= inside
-                and (node.op_type != "MatMul" or node.input[1] in constants)
-            ):
-                region[name] = node
-                grown = True
-    return list(region.values())
-
-
-def save(model: Any, path: Path) -> None:
-    """Write a graph and, beside it, one file with its weights; the same model gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = weights_file(path)
-    weights.unlink(missing_ok=True)
-    onnx.save(
-        model,
-        path,
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=weights.name,
-        size_threshold=INLINE_BYTES,
-    )
 
 
 def _use_eager_attention(model: Any) -> None:

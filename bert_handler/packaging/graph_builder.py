@@ -1,13 +1,17 @@
-"""A graph that is written anew, node by node."""
+"""ONNX graphs: what is in one, how another is written node by node, and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from bert_handler.exported import weights_file
 
 INLINE_BYTES = 1024
 """Larger weights lie in a file beside the graph, which is memory-mapped; no conversion looks at them."""
@@ -18,29 +22,47 @@ def attribute(node: Any, name: str, default: Any = None) -> Any:
     return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
 
 
-class GraphBuilder:
-    """Nodes for a graph, in order, and the names that they give."""
+class GraphIndex:
+    """What a graph has under which name: constants, the node that makes a value, the nodes that read it.
+
+    It is of the graph as it was then; whoever changes the graph keeps it up.
+    """
 
     def __init__(self, graph: Any) -> None:
-        self._graph = graph
-        self._nodes: list[Any] = []
-        self._constants = {item.name: item for item in graph.initializer}
+        self.constants = {item.name: item for item in graph.initializer}
+        self.makers: dict[str, Any] = {}
+        self.users: dict[str, list[Any]] = {}
         for node in graph.node:
             if node.op_type == "Constant":
-                self._constants[node.output[0]] = attribute(node, "value")
-        self._present = {item.name for item in graph.input} | set(self._constants)
+                self.constants[node.output[0]] = attribute(node, "value")
+            self.makers.update(dict.fromkeys(node.output, node))
+            for name in node.input:
+                self.users.setdefault(name, []).append(node)
+
+    def rank(self, name: str) -> int:
+        """Axes of a constant; many where it is none."""
+        return len(self.constants[name].dims) if name in self.constants else 9
+
+    def value(self, name: str) -> NDArray[Any]:
+        """The value of a constant."""
+        return numpy_helper.to_array(self.constants[name])
+
+
+class GraphBuilder:
+    """Nodes for a graph, in order, and the names that they give.
+
+    index: of the graph as it was, with the constants that are added.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self.index = GraphIndex(graph)
+        self._graph = graph
+        self._nodes: list[Any] = []
+        self._present = {item.name for item in graph.input} | set(self.index.constants)
 
     def __contains__(self, name: str) -> bool:
         """Whether a constant, an input or a node so far has that name."""
         return name in self._present
-
-    def rank(self, name: str) -> int:
-        """Axes of a constant; many where it is none."""
-        return len(self._constants[name].dims) if name in self._constants else 9
-
-    def value(self, name: str) -> NDArray[Any]:
-        """The value of a constant."""
-        return numpy_helper.to_array(self._constants[name])
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append a node with one output and return its name."""
@@ -58,7 +80,7 @@ class GraphBuilder:
             array = value if isinstance(value, np.ndarray) else np.asarray(value, np.int64)
             item = numpy_helper.from_array(np.ascontiguousarray(array), name)
             self._graph.initializer.append(item)
-            self._constants[name] = item
+            self.index.constants[name] = item
             self._present.add(name)
         return name
 
@@ -73,6 +95,21 @@ class GraphBuilder:
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
         self._graph.node.extend(nodes)
         self._graph.initializer.extend(constants)
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a graph and, beside it, one file with its weights; the same model gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = weights_file(path)
+    weights.unlink(missing_ok=True)
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=weights.name,
+        size_threshold=INLINE_BYTES,
+    )
 
 
 def _read(nodes: Iterable[Any]) -> Iterator[str]:

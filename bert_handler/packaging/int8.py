@@ -64,7 +64,7 @@ def rewritten(model: Any, scaled: Mapping[str, Scaled], chosen: set[str], form: 
         # Once for all products that read it.
         if operands.values not in builder:
             _quantize_values(builder, name, operands, scaled[name])
-        weights, scales = weight_scales(builder.value(node.input[1]) * scaled[name].factors[:, None])
+        weights, scales = weight_scales(builder.index.value(node.input[1]) * scaled[name].factors[:, None])
         builder.constant(operands.weights, weights)
         builder.constant(operands.weight_scales, scales)
         builder.constant(operands.weight_zeros, np.zeros(len(scales), np.int8))

@@ -17,10 +17,10 @@ DIGEST_LENGTH = 64
 
 @dataclass
 class Kubectl:
-    """Runs kubectl, or only shows what it would run.
+    """Runs kubectl; a dry run only reads, and shows what it would run.
 
     pod, container: where the volume is mounted, for instance model-store-pod.
-    show: takes each command line before it runs.
+    show: takes each command line that a dry run leaves out.
     """
 
     namespace: str
@@ -31,12 +31,16 @@ class Kubectl:
     program: str = "kubectl"
     show: Callable[[str], None] = field(default=lambda line: None)
 
-    def run(self, *words: str) -> str:
-        """Run one command; its standard output, nothing in a dry run.  Raises DeploymentError with kubectl's words."""
-        line = [self.program, *words, *self._scope(words)]
-        self.show(shlex.join(line))
+    def run(self, *words: str) -> None:
+        """Run a command that changes something, or only show it.  Raises as `read`."""
         if self.dry_run:
-            return ""
+            self.show(shlex.join(self._line(words)))
+        else:
+            self.read(*words)
+
+    def read(self, *words: str) -> str:
+        """Run a command that changes nothing; its standard output.  Raises DeploymentError with kubectl's words."""
+        line = self._line(words)
         try:
             done = subprocess.run(line, capture_output=True, text=True, check=False)
         except OSError as exc:
@@ -46,28 +50,39 @@ class Kubectl:
             raise DeploymentError(f"{shlex.join(line)}: {said}")
         return done.stdout
 
-    def execute(self, *words: str) -> str:
-        """Run a command in the pod."""
-        container = ("-c", self.container) if self.container else ()
-        return self.run("exec", self.pod, *container, *self._options(), "--", *words)
+    def execute(self, *words: str) -> None:
+        """Run a command in the pod that changes something there, or only show it."""
+        self.run(*self._within(words))
+
+    def inspect(self, *words: str) -> str:
+        """Run a command in the pod that changes nothing."""
+        return self.read(*self._within(words))
 
     def copy(self, source: Path, target: str) -> None:
-        """Copy a local file to the pod."""
-        container = ("-c", self.container) if self.container else ()
-        self.run("cp", str(source), f"{self.pod}:{target}", *container)
+        """Copy a local file to the pod, or only show that."""
+        self.run("cp", str(source), f"{self.pod}:{target}", *self._container())
 
     def files(self, folder: str) -> list[str]:
         """Everything below a folder of the pod, as `find` lists it."""
-        return self.execute("find", folder).split("\n")[:-1]
+        return self.inspect("find", folder).split("\n")[:-1]
 
     def digest(self, path: str) -> str:
         """SHA-256 of a file in the pod."""
-        return self.execute("sha256sum", path)[:DIGEST_LENGTH]
+        return self.inspect("sha256sum", path)[:DIGEST_LENGTH]
 
     def document(self, *words: str) -> Any:
-        """A command's output as JSON, None where it has none."""
-        text = self.run(*words)
+        """The output as JSON of a command that changes nothing, None where it has none."""
+        text = self.read(*words)
         return jsonio.loads(text) if text.strip() else None
+
+    def _line(self, words: Sequence[str]) -> list[str]:
+        return [self.program, *words, *self._scope(words)]
+
+    def _within(self, words: Sequence[str]) -> list[str]:
+        return ["exec", self.pod, *self._container(), *self._options(), "--", *words]
+
+    def _container(self) -> list[str]:
+        return ["-c", self.container] if self.container else []
 
     def _options(self) -> list[str]:
         return ["-n", self.namespace, *(["--context", self.context] if self.context else [])]

@@ -45,7 +45,7 @@ class Ledger:
     def read(cls, kubectl: Kubectl, path: str) -> Ledger:
         """Read a ledger from the volume.  Raises DeploymentError when it is damaged."""
         try:
-            content: Mapping[str, Any] = jsonio.loads(kubectl.execute("cat", path))
+            content: Mapping[str, Any] = jsonio.loads(kubectl.inspect("cat", path))
             files = {name: Entry(**entry) for name, entry in content["files"].items()}
             return cls(content["name"], files, list(content["directories"]), list(content["objects"]))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:

@@ -1,9 +1,4 @@
-"""Build a self-contained .mar: model, tokenizer, settings, and this package, byte for byte the same.
-
-The archive is a plain zip without compression (weights do not shrink, and deflate's output depends
-on the zlib at hand), with sorted entries and one fixed date. TorchServe unpacks it as it is; so does
-the KServe host, which also compares every file with MAR-INF/SHA256SUMS.
-"""
+"""Build a self-contained .mar: model, tokenizer, settings, and this package, byte for byte the same."""
 
 from __future__ import annotations
 
@@ -12,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,17 +20,17 @@ from bert_handler.engines import ENGINES, engine_class
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
 from bert_handler.loading import load_task
+from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.names import check_name
-from bert_handler.packaging.staging import settle_engine, stage_model
+from bert_handler.packaging.staging import drop_auto_engine, stage_model
 from bert_handler.parameters import unknown
 from bert_handler.schema import Instance
 from bert_handler.signing import read_private_key, sign
-from bert_handler.unpacking import CHECKSUMS, sha256
+from bert_handler.unpacking import sha256
 
 if TYPE_CHECKING:
     from bert_handler.packaging.engine_choice import Measured
 
-EPOCH = (1980, 1, 1, 0, 0, 0)
 CREATED_ON = "01/01/1980 00:00:00"
 ARCHIVER_VERSION = "0.12.0"
 HANDLER = '''"""The class that TorchServe loads: it takes the only one that this file itself defines."""
@@ -104,12 +98,12 @@ def build(
             _leave_out_weights(stage)
         _stage_package(stage)
         _write_manifest(stage, name, version)
-        _write_checksums(stage)
+        write_checksums(stage)
         if private_key is not None:
             sign(stage, private_key)
         _self_test(stage)
         export_path.mkdir(parents=True, exist_ok=True)
-        _write_zip(stage, target)
+        write_zip(stage, target)
     return Built(target, target.stat().st_size, sha256(target), measured, left_out)
 
 
@@ -130,15 +124,15 @@ def _carry_engine(
         raise ConfigError(f"--engine {wanted}, but the settings say engine={configured!r}; take one of them out")
     engine = wanted or configured or "torch"
     _check_choice(engine, quantization, calibration)
-    settle_engine(stage)
+    drop_auto_engine(stage)
     if engine == "torch":
         return ()
     engine_class("torch")  # what is exported is its graph: its absence is told by name
-    from bert_handler.packaging.engine_choice import Wish, choose
+    from bert_handler.packaging.engine_choice import EngineRequest, choose
 
     settings.pop("quantization", None)
     task = load_task(Artifact.of_directory(stage), settings)
-    return choose(stage, scratch / "engines", task, Wish(engine, quantization), calibration)
+    return choose(stage, scratch / "engines", task, EngineRequest(engine, quantization), calibration)
 
 
 def _check_choice(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> None:
@@ -190,11 +184,6 @@ def _write_manifest(stage: Path, name: str, version: str) -> None:
     path.write_bytes(jsonio.dumps(manifest) + b"\n")
 
 
-def _write_checksums(stage: Path) -> None:
-    lines = [f"{sha256(path)}  {path.relative_to(stage).as_posix()}\n" for path in _files(stage)]
-    (stage / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
 def _self_test(stage: Path) -> None:
     """Load the staged archive with the package that it carries, in a process of its own.
 
@@ -221,31 +210,3 @@ def _self_test(stage: Path) -> None:
     if result.returncode:
         lines = result.stderr.strip().splitlines() or ["no output"]
         raise ArchiveError(f"the archive does not answer its self-test: {lines[-1]}")
-
-
-def _write_zip(stage: Path, target: Path) -> None:
-    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as mar:
-                for path in _files(stage):
-                    entry = zipfile.ZipInfo(path.relative_to(stage).as_posix(), EPOCH)
-                    entry.external_attr = 0o100644 << 16
-                    entry.create_system = 3
-                    entry.file_size = path.stat().st_size
-                    with path.open("rb") as source, mar.open(entry, "w") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
-    except BaseException as exc:
-        Path(partial).unlink(missing_ok=True)
-        if isinstance(exc, OSError):
-            raise ArchiveError(f"{target} cannot be written: {exc.strerror or exc}") from exc
-        raise
-
-
-def _files(stage: Path) -> Iterator[Path]:
-    files = (path for path in stage.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return iter(sorted(files, key=lambda path: path.relative_to(stage).as_posix()))

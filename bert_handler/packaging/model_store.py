@@ -7,11 +7,9 @@ from pathlib import Path
 
 from bert_handler import jsonio
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.settings import parse_properties
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, parse_properties
 
 logger = logging.getLogger(__name__)
-
-CONFIG = "config.properties"
 
 
 def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
@@ -24,7 +22,7 @@ def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
     """
     if target.is_file() or (target / "config.json").is_file():
         return {name: target}
-    for candidate in (target / CONFIG, target / "config" / CONFIG):
+    for candidate in (target / CONFIG, target / POD_CONFIG):
         if candidate.is_file():
             if name is not None:
                 raise ConfigError(f"--name is for a single model; {candidate} names the models of this store")
@@ -65,7 +63,7 @@ def _registered(config: Path, root: Path) -> dict[str | None, Path]:
 def _store(stated: str | None, root: Path) -> Path:
     # Settings written for the pod name its mount point; here the archives lie beside them.
     candidates = [Path(stated)] if stated else []
-    for path in (*candidates, root / "model-store", root):
+    for path in (*candidates, root / STORE, root):
         if path.is_dir():
             return path
     raise ConfigError(f"the model store {stated} does not exist")

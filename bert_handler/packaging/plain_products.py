@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
-from bert_handler.packaging.graph_builder import GraphBuilder
+from bert_handler.packaging.graph_builder import GraphIndex
 
 MOVES = ("Reshape", "Transpose")
 """Between the product that makes the queries and the one with the keys."""
@@ -34,17 +34,12 @@ class _Rewriting:
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
-        self._constants = GraphBuilder(graph)
+        self._index = GraphIndex(graph)
         self._weights = {item.name: item for item in graph.initializer}
-        self._makers = {name: node for node in graph.node for name in node.output}
-        self._users: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._users.setdefault(name, []).append(node)
 
     def spread_gelu(self, erf: Any) -> None:
         """Write x * (1 + erf(x / sqrt(2))) * 0.5 as x * 0.5 + x * 0.5 * erf(x / sqrt(2)), which is not fused."""
-        ratio = self._makers.get(erf.input[0])
+        ratio = self._index.makers.get(erf.input[0])
         plus = self._only_user(erf, "Add")
         times = self._only_user(plus, "Mul")
         half = self._only_user(times, "Mul")
@@ -61,13 +56,13 @@ class _Rewriting:
 
     def scale_queries(self, scaling: Any) -> None:
         """Where products of queries and keys are scaled, scale the weights that make the queries."""
-        scores = self._makers.get(scaling.input[0])
+        scores = self._index.makers.get(scaling.input[0])
         factor = self._factor(scaling, scaling.input[0])
         if isnan(factor) or scores is None or scores.op_type != "MatMul" or self._only_user(scores) is None:
             return
         maker = scores
         while maker is scores or maker.op_type in MOVES:
-            maker = self._makers.get(maker.input[0])
+            maker = self._index.makers.get(maker.input[0])
             if maker is None or self._only_user(maker) is None:
                 return
         weights = self._projection(maker)
@@ -77,10 +72,10 @@ class _Rewriting:
             value = numpy_helper.to_array(self._weights[name])
             scaled = value / factor if scaling.op_type == "Div" else value * factor
             self._weights[name].CopyFrom(numpy_helper.from_array(scaled.astype(value.dtype), name))
-        for user in self._users.get(scaling.output[0], []):
+        for user in self._index.users.get(scaling.output[0], []):
             user.input[:] = [scores.output[0] if name == scaling.output[0] else name for name in user.input]
-            self._users[scores.output[0]].append(user)
-        self._users[scores.output[0]].remove(scaling)
+            self._index.users[scores.output[0]].append(user)
+        self._index.users[scores.output[0]].remove(scaling)
         self._graph.node.remove(scaling)
 
     def _projection(self, maker: Any) -> list[str]:
@@ -88,21 +83,21 @@ class _Rewriting:
         names = []
         if maker.op_type == "Add":
             names = [name for name in maker.input if name in self._weights]
-            maker = next((self._makers[name] for name in maker.input if name in self._makers), None)
+            maker = next((self._index.makers[name] for name in maker.input if name in self._index.makers), None)
             if not names or maker is None or self._only_user(maker) is None:
                 return []
         names.append(maker.input[1] if maker.op_type == "MatMul" else "")
-        return names if all(name in self._weights and len(self._users[name]) == 1 for name in names) else []
+        return names if all(name in self._weights and len(self._index.users[name]) == 1 for name in names) else []
 
     def _only_user(self, node: Any, kind: str | None = None) -> Any:
         """The one node that reads what a node makes, if it is of that kind."""
-        users = self._users.get(node.output[0], []) if node is not None else []
+        users = self._index.users.get(node.output[0], []) if node is not None else []
         return users[0] if len(users) == 1 and kind in (None, users[0].op_type) else None
 
     def _factor(self, node: Any, value: str) -> float:
         """The single number that a node combines with that value, NaN where it is another tensor."""
         others = [name for name in node.input if name != value]
-        if len(others) != 1 or self._constants.rank(others[0]) > 1:
+        if len(others) != 1 or self._index.rank(others[0]) > 1:
             return nan
-        constant = self._constants.value(others[0])
+        constant = self._index.value(others[0])
         return float(constant.item()) if constant.size == 1 else nan

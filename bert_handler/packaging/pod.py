@@ -15,8 +15,8 @@ from bert_handler.unpacking import sha256
 
 def pod_settings(
     archives: Sequence[tuple[str | None, Path]],
-    cpu: str = "1",
-    memory: str = "2Gi",
+    cpu: str,
+    memory: str,
     *,
     workers: int | None = None,
     startup_timeout_s: int | None = None,

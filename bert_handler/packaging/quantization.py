@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bert_handler import runtimes
-from bert_handler.packaging.export import save
-from bert_handler.packaging.graph_builder import attribute
+from bert_handler.packaging.graph_builder import attribute, save
 from bert_handler.packaging.int8 import Form, Scaled, activation_scale, flag, optional, rewritten, smoothing_factors
 from bert_handler.packaging.parity import token_mask
 

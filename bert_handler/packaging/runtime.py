@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from bert_handler.packaging import manifest
-from bert_handler.packaging.manifest import GRPC_PORT, HTTP_PORT, USER, Service
+from bert_handler.packaging.containers import HTTP_PORT, environment, metadata, probes, resources, scaling
+from bert_handler.packaging.service import Service
+from bert_handler.packaging.settings import MODELS
 
+GRPC_PORT = 8081
+USER = 1000
 MODEL_FORMAT = "bert-handler"
-MODELS = "/mnt/models"
 SERVE = ("serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT))  # noqa: S104
 SECURITY = {
     "runAsNonRoot": True,
@@ -41,7 +43,7 @@ def serving_runtime(service: Service) -> dict[str, Any]:
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
-        "metadata": manifest.metadata(service, runtime_name(service), {}),
+        "metadata": metadata(service, runtime_name(service), {}),
         "spec": spec if annotations else {name: value for name, value in spec.items() if name != "annotations"},
     }
 
@@ -51,7 +53,7 @@ def explainer(service: Service) -> dict[str, Any]:
     # KServe appends --model_name, --predictor_host and more to an explainer's arguments; a shell leaves them alone.
     start = {"command": ["sh", "-c", f"exec bert-handler {shlex.join(SERVE)}"]}
     container = _container(service, start, STORAGE_URI=service.storage_uri)
-    found = {**manifest.scaling(service), "containers": [container], "volumes": [_scratch()]}
+    found = {**scaling(service), "containers": [container], "volumes": [_scratch()]}
     return {name: value for name, value in found.items() if name != "canaryTrafficPercent"}
 
 
@@ -61,12 +63,12 @@ def _container(service: Service, start: dict[str, list[str]], **variables: str) 
         "name": "kserve-container",
         "image": service.runtime_image,
         **start,
-        "env": manifest.environment(service, HOME="/tmp", TMPDIR="/tmp", **variables),  # noqa: S108
+        "env": environment(service, HOME="/tmp", TMPDIR="/tmp", **variables),  # noqa: S108
         "ports": [{"containerPort": port[0], "name": port[1], "protocol": "TCP"}],
-        "resources": manifest.resources(service),
+        "resources": resources(service),
         "securityContext": {**SECURITY},
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
-        **manifest.probes(service, "/v2/health/ready", "/v2/health/live"),
+        **probes(service, "/v2/health/ready", "/v2/health/live"),
     }
 
 

@@ -69,7 +69,7 @@ def _encoded(task: Task, instance: Instance) -> EncodedExample:
 
 
 def mixed(task: Task, taken: Samples) -> Batch:
-    """Two rows of different lengths, so that no size is taken for a constant."""
+    """Two rows of different lengths, the longer first, so that no size is taken for a constant."""
     longest = sorted(taken.rows, key=lambda row: -row.length)
     return _collate(task, [longest[0], longest[len(longest) // 2]])
 

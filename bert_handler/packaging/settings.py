@@ -8,7 +8,13 @@ from pathlib import Path
 
 from bert_handler import jsonio
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.server import DEFAULT_BODY_BYTES
 
+CONFIG = "config.properties"
+POD_CONFIG, STORE = f"config/{CONFIG}", "model-store"
+"""On the volume of a pod: its settings, and the folder of its archives."""
+MODELS = "/mnt/models"
+"""Where a pod sees its volume."""
 BATCH_SIZE = 32
 """A worker answers one batch after the other: with 8, its cores wait a fifth of the time for the next one."""
 BATCH_DELAY_MS = 3
@@ -57,7 +63,7 @@ class TorchServeSettings:
     """
 
     models: Mapping[str, RegisteredModel]
-    model_store: str = "/mnt/models/model-store"
+    model_store: str = f"{MODELS}/{STORE}"
     host: str = "0.0.0.0"  # noqa: S104  (inside the pod; local servers pass 127.0.0.1)
     inference_port: int = 8085
     metrics_port: int = 8082
@@ -65,7 +71,7 @@ class TorchServeSettings:
     grpc_management_port: int = 7071
     token_authorization: bool = False
     job_queue_size: int = 1000
-    max_request_bytes: int = 32 * 2**20
+    max_request_bytes: int = DEFAULT_BODY_BYTES
     netty_threads: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
     comments: Sequence[str] = ()
@@ -148,3 +154,12 @@ def parse_properties(text: str) -> dict[str, str]:
     """Read config.properties: `key=value` lines, comments and blank lines left out."""
     pairs = (line.partition("=") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def stated_workers(text: str) -> int | None:
+    """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
+    try:
+        models = jsonio.loads(parse_properties(text)["model_snapshot"])["models"]
+        return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+        return None

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from pathlib import Path
 
-from bert_handler import jsonio
-from bert_handler.artifact import MANIFEST
+from bert_handler.artifact import MANIFEST, stated_identity
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging import weights
 from bert_handler.unpacking import DAMAGE, refuse_tar
@@ -29,6 +28,9 @@ WEIGHTS_FACTOR = 1.3
 """Resident bytes a byte of weights: they are read, converted and shared out once."""
 CORES_PER_WORKER = 4
 """A worker uses its cores by itself; beyond these, its one interpreter becomes the limit."""
+
+CPU, MEMORY, GPU_MEMORY = "1", "2Gi", "4Gi"
+"""Of a pod where none is given; `default_memory` gives a large model more."""
 
 START_S = 120
 """Imports and the self-test on one throttled CPU (measured: 20 s on two busy ones), with reserve."""
@@ -61,25 +63,19 @@ class ModelFacts:
         """
         try:
             with zipfile.ZipFile(path) as mar:
-                name, version = _identity(mar)
-                return cls(path.name, name, version, weights.loaded_bytes(mar, engine), weights.stored_bytes(mar))
+                named = stated_identity(mar.read(MANIFEST))
+                loaded, stored = weights.loaded_bytes(mar, engine), weights.stored_bytes(mar)
+            return cls(path.name, named.name, named.version, loaded, stored)
+        except ArchiveError as exc:
+            raise ArchiveError(f"{path}: {exc}") from exc
         except OSError as exc:
             raise ArchiveError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         except LookupError as exc:
             refuse_tar(path)
-            raise ArchiveError(f"{path} is no .mar archive: it has no readable {MANIFEST}") from exc
+            raise ArchiveError(f"{path} is no .mar archive: it has no {MANIFEST}") from exc
         except DAMAGE as exc:
             refuse_tar(path)
             raise ArchiveError(f"{path} is no .mar archive, or damaged: {exc}") from exc
-
-
-def _identity(mar: zipfile.ZipFile) -> tuple[str, str]:
-    """The name and the version that the manifest states; LookupError where it does not."""
-    try:
-        model = jsonio.loads(mar.read(MANIFEST))["model"]
-        return str(model["modelName"]), str(model["modelVersion"])
-    except (ValueError, TypeError) as exc:
-        raise LookupError from exc
 
 
 @dataclass(frozen=True)
@@ -122,10 +118,10 @@ def worker_bytes(weight_bytes: int) -> int:
 
 
 def default_memory(host: str, device: str, weight_bytes: int = 0) -> str:
-    """Memory of a pod where none is given: 2Gi, 4Gi with a GPU, more where the model needs it."""
+    """Memory of a pod where none is given: MEMORY, GPU_MEMORY with a GPU, more where the model needs it."""
     # The KServe host is one process, without a frontend or a wrapper beside it.
     beside = FRONTEND_BYTES + WRAPPER_BYTES if host == "torchserve" else 0
-    return max("4Gi" if device == "gpu" else "2Gi", mib(beside + worker_bytes(weight_bytes)), key=quantity)
+    return max(GPU_MEMORY if device == "gpu" else MEMORY, mib(beside + worker_bytes(weight_bytes)), key=quantity)
 
 
 def startup_s(stored_bytes: int) -> int:

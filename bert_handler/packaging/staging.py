@@ -49,7 +49,7 @@ def stage_model(model_dir: Path, stage: Path, setup_config: Path | None, index_t
     return checkpoints
 
 
-def settle_engine(stage: Path) -> None:
+def drop_auto_engine(stage: Path) -> None:
     """Take `engine: auto` out of the staged settings: an archive runs on what it carries.
 
     Raises ConfigError where model-config.yaml says it, which is not written anew.

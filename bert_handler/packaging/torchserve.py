@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_handler.errors import ConfigError, MissingExtraError
-from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings
-
-CONFIG = "config.properties"
+from bert_handler.packaging.settings import CONFIG, TorchServeSettings, WrittenSettings
 
 
 def run(settings: TorchServeSettings | WrittenSettings, work_dir: Path) -> int:

@@ -85,15 +85,12 @@ class _Unpadding:
     def __init__(self, graph: Any, widths: Mapping[str, int]) -> None:
         self._graph = graph
         self._builder = GraphBuilder(graph)
+        self._index = self._builder.index
         self._widths = widths
         self._tokens: dict[str, str] = {}
         self._attentions = plain_attentions(graph)
         # Fused embeddings have a name of their own.
         self._rows = set(widths).union(node.input[0] for node in self._attentions.values())
-        self._users: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._users.setdefault(name, []).append(node)
 
     def run(self) -> bool:
         """Rewrite the graph in place; say whether it multiplies lists of tokens now."""
@@ -137,12 +134,12 @@ class _Unpadding:
         Where only a row's first token is read of the output, only its query is made.
         """
         add, output = self._builder.add, node.output[0]
-        weights, bias = (self._builder.value(name) for name in node.input[1:3])
+        weights, bias = (self._index.value(name) for name in node.input[1:3])
         width = weights.shape[1] // 3
         heads, scale = attribute(node, "num_heads"), attribute(node, "scale")
         given = {"q_num_heads": heads, "kv_num_heads": heads, **({"scale": scale} if scale else {})}
         tokens = self._as_tokens(node.input[0])
-        users = self._users.get(output, [])
+        users = self._index.users.get(output, [])
         if users and all(self._picks_first(user) for user in users):
             first = add("Gather", [tokens, "unpad_firsts"], f"{output}_unpadded_first", axis=0)
             query = self._project(first, f"{output}_unpadded_q", weights[:, :width], bias[:width])
@@ -192,9 +189,9 @@ class _Unpadding:
         if node.op_type == "LayerNormalization" and attribute(node, "axis", -1) != -1:
             return False
         if node.op_type == "MatMul":
-            return node.input[0] in self._rows and self._builder.rank(node.input[1]) == 2
+            return node.input[0] in self._rows and self._index.rank(node.input[1]) == 2
         # A constant of more axes may differ from token to token.
-        return all(self._builder.rank(name) <= 1 for name in node.input if name and name not in self._rows)
+        return all(self._index.rank(name) <= 1 for name in node.input if name and name not in self._rows)
 
     def _is_worth_it(self, node: Any) -> bool:
         """Up to the first product all is cheap, and is left as it is."""
@@ -205,7 +202,7 @@ class _Unpadding:
         if node.op_type == "Split":
             return attribute(node, "axis", 0) in (-1, 2)
         axes = node.input[3] if len(node.input) > 3 else ""
-        return self._builder.rank(axes) == 1 and self._builder.value(axes).tolist() in ([-1], [2])
+        return self._index.rank(axes) == 1 and self._index.value(axes).tolist() in ([-1], [2])
 
     def _compute_tokens(self, node: Any) -> None:
         made = NodeProto()
@@ -223,9 +220,9 @@ class _Unpadding:
                 self._rows.add(name)
 
     def _picks_first(self, node: Any) -> bool:
-        if node.op_type != "Gather" or attribute(node, "axis", 0) != 1 or self._builder.rank(node.input[1]) != 1:
+        if node.op_type != "Gather" or attribute(node, "axis", 0) != 1 or self._index.rank(node.input[1]) != 1:
             return False
-        return bool(self._builder.value(node.input[1]).tolist() == [0])
+        return bool(self._index.value(node.input[1]).tolist() == [0])
 
     def _as_tokens(self, name: str) -> str:
         """The list of tokens of a tensor of rows."""

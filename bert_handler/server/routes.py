@@ -20,11 +20,10 @@ from bert_handler.errors import ModelNotFoundError, NotReadyError
 from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
 from bert_handler.schema import Reply
-from bert_handler.server import openapi
+from bert_handler.server import DEFAULT_BODY_BYTES, openapi
 from bert_handler.server.asgi import HARDENING, Endpoint, Handler, HttpRequest, Watch
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
-DEFAULT_BODY_BYTES = 32 * 2**20
 EXTENSIONS = ["binary_tensor_data"]
 _STREAM = {"content-type": EVENT_STREAM, **{name.decode(): value.decode() for name, value in HARDENING}}
 

@@ -11,7 +11,8 @@ import time
 import httpx
 import pytest
 
-from bert_handler.packaging.mar import _write_checksums, _write_zip, build
+from bert_handler.packaging.archive_file import write_checksums, write_zip
+from bert_handler.packaging.mar import build
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
 from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.servers import RunningServer, free_ports, front_server, torchserve_of
@@ -41,8 +42,8 @@ def work_dir(zoo, tmp_path_factory):
     unpack(sound, files)
     (files / "handler.py").write_text(BROKEN)
     (files / CHECKSUMS).unlink()
-    _write_checksums(files)
-    _write_zip(files, store / "broken.mar")
+    write_checksums(files)
+    write_zip(files, store / "broken.mar")
     shutil.rmtree(files)
     return directory
 

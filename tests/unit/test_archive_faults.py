@@ -300,12 +300,12 @@ DISK_FULL = """
 import resource, signal, sys
 from pathlib import Path
 from bert_handler.errors import ArchiveError
-from bert_handler.packaging import mar
+from bert_handler.packaging.archive_file import write_zip
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 stage, target, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    mar._write_zip(stage, target)
+    write_zip(stage, target)
 except ArchiveError as exc:
     print(exc)
 """

@@ -67,7 +67,6 @@ OWNERS = {
     # Engines run what packaging has exported and quantized; neither imports the other's half.
     "onnxruntime": {"runtimes", "packaging"},
     "openvino": {"runtimes"},
-    "model_archiver": {"packaging"},
     "starlette": {"server", "kserve_model"},
     "opentelemetry": {"tracing"},
     "ray": {"bulk"},

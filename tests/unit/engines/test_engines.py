@@ -18,8 +18,9 @@ from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
 from bert_handler.packaging import engine_choice, quantization
+from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
-from bert_handler.packaging.mar import _write_checksums, _write_zip, build
+from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
 from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.zoo import ENCODERS
@@ -211,9 +212,9 @@ def test_an_engine_file_for_other_weights_is_found_at_load(exports, tmp_path, en
     for name in taken:
         shutil.copyfile(other / engine / name, mixed / engine / name)
     (mixed / CHECKSUMS).unlink()
-    _write_checksums(mixed)
+    write_checksums(mixed)
     path = tmp_path / "mixed.mar"
-    _write_zip(mixed, path)
+    write_zip(mixed, path)
     with pytest.raises(ConfigError, match=message):
         answers(path, TEXTS)
     assert answers(path, TEXTS, engine="torch")

@@ -224,14 +224,39 @@ def test_workers_of_a_pod_share_its_cores(cluster, host, workers, threads):
     assert cluster.deploy("--host", host, "--cpu", "8", "--memory", "8Gi") == 0
     properties = (cluster.volume / "config" / "config.properties").read_text()
     assert f'"minWorkers":{workers}' in properties.replace(" ", "")
+    assert threads_of(cluster) == (threads, threads)
+
+
+def threads_of(cluster):
     manifest = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
     specs = {item["kind"]: item["spec"] for item in manifest}
-    if host == "kserve":
+    if "ServingRuntime" in specs:
         container = specs["ServingRuntime"]["containers"][0]
     else:
         container = specs["InferenceService"]["predictor"]["pytorch"]
     variables = {item["name"]: item["value"] for item in container["env"]}
-    assert (variables["BERT_HANDLER_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
+    return variables["BERT_HANDLER_THREADS"], variables["OMP_NUM_THREADS"]
+
+
+@pytest.mark.parametrize(
+    ("host", "models", "threads"),
+    [
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 4}}}, "2"),
+        ("torchserve", {"a": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 16}}}, "1"),
+        ("torchserve", {"bert": {"1.0": {}}}, "8"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": "many"}}}, "8"),
+        ("torchserve", None, "8"),
+        ("kserve", {"bert": {"1.0": {"minWorkers": 4}}}, "8"),
+    ],
+)
+def test_workers_of_own_settings_share_the_cores_too(cluster, host, models, threads):
+    config = cluster.home / "own.properties"
+    stated = "" if models is None else f"model_snapshot={json.dumps({'models': models})}\n"
+    config.write_text(f"model_store=x\n{stated}")
+    assert cluster.deploy("--host", host, "--cpu", "8", "--config", str(config)) == 0
+    assert (cluster.volume / "config" / "config.properties").read_bytes() == config.read_bytes()
+    assert threads_of(cluster) == (threads, threads)
 
 
 @pytest.mark.parametrize(
@@ -341,17 +366,46 @@ def test_nothing_to_take_back(cluster, capsys):
     assert "nothing to take back" in capsys.readouterr().out
 
 
-def test_dry_run_prints_exactly_the_commands(program, capsys):
-    cluster = program
-    assert cluster.deploy("--dry-run") == 0
-    printed = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
-    assert (cluster.log, cluster.tree()) == ([], set())
-    assert cluster.deploy() == 0
-    first = printed.index(["get", "inferenceservice", NAME, "-o", "json", "-n", "models"])
-    polled = printed[first : first + 2]
-    assert "pods" in polled[1]
-    ran = [words for index, words in enumerate(cluster.log) if words not in polled or index < first + 2]
-    assert printed == ran
+CHANGES = {"cp", "apply", "delete", "mkdir", "mv", "rm", "rmdir"}
+
+
+def changes(commands):
+    programs = [words[words.index("--") + 1] if words[0] == "exec" else words[0] for words in commands]
+    return [words for words, program in zip(commands, programs) if program in CHANGES]
+
+
+def replace_a_file(cluster):
+    foreign = cluster.volume / "config" / "config.properties"
+    foreign.parent.mkdir()
+    foreign.write_text("other=1\\n")
+    cluster.deploy("--replace")
+
+
+@pytest.mark.parametrize("words", [["deploy"], ["deploy", "--replace"], ["undeploy"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda cluster: None,
+        lambda cluster: cluster.deploy(),
+        lambda cluster: cluster.deploy(fail="10:before"),
+        lambda cluster: cluster.deploy("--name", "other") or cluster.deploy(),
+        replace_a_file,
+    ],
+    ids=["nothing", "deployed", "half deployed", "shared", "replaced"],
+)
+def test_dry_run_looks_and_prints_exactly_what_would_change_something(cluster, capsys, before, words):
+    before(cluster)
+    if words[0] == "deploy":
+        cluster.write_archive("two")
+    there = cluster.contents(), cluster.folders(), cluster.objects
+    capsys.readouterr()
+    command = getattr(cluster, words[0])
+    code = command(*words[1:], "--dry-run")
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kubectl ")]
+    assert changes(cluster.log) == []
+    assert (cluster.contents(), cluster.folders(), cluster.objects) == there
+    assert command(*words[1:]) == code
+    assert [shlex.split(line)[1:] for line in printed] == changes(cluster.log)
 
 
 def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatch):
@@ -402,6 +456,7 @@ def memory_of(objects):
         (["--claim", ""], "claim '' must be"),
         (["--claim", "c/d"], "claim 'c/d' must be"),
         (["--config", "missing.properties"], "missing.properties does not exist"),
+        (["--config", "."], ". is not a file"),
         (["--manifest", "missing.yaml"], "missing.yaml is no manifest"),
         (["--manifest", "missing.yaml", "--image", "own"], "--claim and --image are for a manifest that is made"),
         (["--folder", "../esc"], "folder '../esc' must be"),

@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from bert_handler.artifact import Artifact
 from bert_handler.packaging import export
 from bert_handler.packaging.mar import build
-from bert_handler.packaging.parity import greatest_difference
 from bert_handler.packaging.plain_products import leave_products_plain
 
 GELUS = """
@@ -127,15 +126,6 @@ def test_a_models_products_are_plain(name, zoo, tmp_path):
     assert len(erfs) == 2
     assert [len(users[value]) for value in values] == [2, 2]
     assert all(users[erf.output[0]][0].op_type == "Mul" for erf in erfs)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_number_is_no_parity(bad):
-    expected, found = {"logits": np.ones((2, 2))}, {"logits": np.array([[1, 1], [1, bad]])}
-    mask = np.ones((2, 3), np.int64)
-    assert greatest_difference([expected], [expected], [mask]) == 0
-    assert greatest_difference([expected], [found], [mask]) == np.inf
-    assert greatest_difference([found], [expected], [mask]) == np.inf
 
 
 def test_what_is_left_whole_is_a_valid_graph(zoo, tmp_path, monkeypatch):

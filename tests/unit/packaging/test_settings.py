@@ -216,6 +216,22 @@ def test_no_archive_is_an_error(tmp_path):
             sizing.ModelFacts.of_archive(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({}, r"m\.mar is no \.mar archive: it has no MAR-INF/MANIFEST\.json"),
+        ({"MAR-INF/MANIFEST.json": "{"}, r"m\.mar: MAR-INF/MANIFEST\.json does not name the model and its version"),
+        ({"MAR-INF/MANIFEST.json": "{}"}, r"m\.mar: MAR-INF/MANIFEST\.json does not name the model and its version"),
+    ],
+)
+def test_archive_without_a_readable_manifest_is_named(tmp_path, entries, message):
+    with zipfile.ZipFile(tmp_path / "m.mar", "w") as mar:
+        for name, content in entries.items():
+            mar.writestr(name, content)
+    with pytest.raises(ArchiveError, match=message):
+        sizing.ModelFacts.of_archive(tmp_path / "m.mar")
+
+
 def test_secrets_of_infer_are_no_settings(zoo):
     code = "import sys; from bert_handler import Predictor; Predictor.load(sys.argv[1], device='cpu').close()"
     environ = {"PATH": "/usr/bin", "BERT_HANDLER_COOKIE": "a=b", "BERT_HANDLER_TOKEN": "t"}
