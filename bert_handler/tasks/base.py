@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.decisions import Decision
-from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
+from bert_handler.errors import (
+    ConfigError,
+    InvalidRequestError,
+    RequestError,
+    RequestTooLargeError,
+    UnservableError,
+)
 from bert_handler.generation import TextStream
 from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
@@ -156,6 +162,13 @@ class Task(ABC):
         parameters = example.parameters
         return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"], names=self.segments)
 
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:  # noqa: B027
+        """Refuse parameters that are wrong together, or for this model.
+
+        given: what a request or the settings say.  merged: all parameters, as they apply.
+        Raises RequestError, whose message begins with the name of one.
+        """
+
     # ---- one way for every task -------------------------------------------------------------
 
     def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -175,7 +188,19 @@ class Task(ABC):
                 merged[name] = parameter.parse(value)
             except ValueError as exc:
                 raise InvalidRequestError(f"parameter {exc}") from exc
+        try:
+            self.check_parameters(given, merged)
+        except RequestError as exc:
+            raise type(exc)(f"parameter {exc}") from exc
         return merged
+
+    def check_settings(self) -> None:
+        """Check the parameters that the settings give; ConfigError names a wrong one."""
+        settings = self.model.config.parameters
+        try:
+            self.check_parameters(settings, settings)
+        except RequestError as exc:
+            raise ConfigError(f"setting {exc}") from exc
 
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         """Check one instance against the task's fields and parameters."""

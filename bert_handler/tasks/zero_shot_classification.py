@@ -54,10 +54,6 @@ class ZeroShotClassification(Task):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.entailment, self.contradiction = inference_ids(model.labels.names)
-        try:
-            self._check(model.config.parameters)
-        except InvalidRequestError as exc:
-            raise ConfigError(str(exc).replace("parameter ", "setting ", 1)) from exc
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -69,12 +65,6 @@ class ZeroShotClassification(Task):
             OutputSpec("labels", "BYTES", shape),
             OutputSpec("scores", "FP32", shape),
         )
-
-    def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
-        merged = super().parse_parameters(given, base)
-        if given:
-            self._check(merged)
-        return merged
 
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         example = super().parse(instance, base)
@@ -145,15 +135,15 @@ class ZeroShotClassification(Task):
             return softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
         return softmax(logits[:, self.entailment])
 
-    def _check(self, merged: Mapping[str, Any]) -> None:
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
         template = merged["hypothesis_template"]
         if "{}" not in template:
-            raise InvalidRequestError("parameter hypothesis_template must have {} where the label goes")
-        self.check_text("parameter hypothesis_template", template)
+            raise InvalidRequestError("hypothesis_template must have {} where the label goes")
+        self.check_text("hypothesis_template", template)
         for label in merged["candidate_labels"] or ():
-            self.check_text("parameter candidate_labels", label)
+            self.check_text("candidate_labels", label)
             if not label.strip():
-                raise InvalidRequestError("parameter candidate_labels has an empty label")
+                raise InvalidRequestError("candidate_labels has an empty label")
 
 
 def inference_ids(labels: Sequence[str]) -> tuple[int, int]:
