@@ -92,10 +92,7 @@ class ZeroShotClassification(Task):
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
-        logits, start = [], 0
-        for sequence in encoded.sequences:
-            logits.append(mean_over_windows(rows[start : start + len(sequence.windows)], "logits"))
-            start += len(sequence.windows)
+        logits = [mean_over_windows(rows[own.start : own.stop], "logits") for own in encoded.row_ranges]
         scores = self._scores(np.stack(logits), multi_label=parameters["multi_label"])
         order = np.argsort(-scores, kind="stable")
         labels = tuple(parameters["candidate_labels"][i] for i in order)
@@ -112,13 +109,11 @@ class ZeroShotClassification(Task):
         labels = list(encoded.example.parameters["candidate_labels"])
         ordered = self.decode(encoded, rows)
         scores = dict(zip(ordered["labels"], map(float, ordered["scores"])))
-        n_windows = [len(sequence.windows) for sequence in encoded.sequences]
+        ranges = encoded.row_ranges
         entailed = one_hot((len(self.model.labels),), [self.entailment])
         targets = []
         for label in [self._label(item, labels) for item in asked] or [ordered["predict"]]:
-            index = labels.index(label)
-            first = sum(n_windows[:index])
-            own = range(first, first + n_windows[index])
+            own = ranges[labels.index(label)]
             targets.append(Target(label, mean_probes(own, "logits", entailed), scores[label]))
         return Decision(ordered["predict"], float(ordered["score"]), targets)
 
