@@ -25,17 +25,15 @@ from bert_handler.explanations.clock import Clock, OutOfTimeError
 from bert_handler.explanations.document import document
 from bert_handler.explanations.job import Job
 from bert_handler.explanations.methods import FeatureAblation, Method
-from bert_handler.explanations.options import (
+from bert_handler.explanations.options import MAX_TARGETS, Options, split
+from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
+from bert_handler.tasks.base import RowOutputs
+from bert_handler.tasks.explanation_parameters import (
     FEATURE_ABLATION,
     INPUT_X_GRADIENT,
     INTEGRATED_GRADIENTS,
     LAYER_GRADIENT_X_ACTIVATION,
-    MAX_TARGETS,
-    Options,
-    split,
 )
-from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
-from bert_handler.tasks.base import RowOutputs
 from bert_handler.tasks.instances import EncodedExample
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from bert_handler.generation import TextStream
 from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import is_finite
+from bert_handler.tasks.explanation_parameters import EXPLANATION_FIELDS
 from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import Size, check_sizes
 from bert_handler.tokenization import Encoded, Text, Truncation
@@ -37,21 +38,6 @@ NOT_FINITE = "the model's output for this instance is not a finite number (infin
 TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
 STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
-
-EXPLANATION_FIELDS = frozenset(
-    {
-        "target",
-        "method",
-        "baseline",
-        "baseline_text",
-        "n_steps",
-        "tolerance",
-        "internal_batch_size",
-        "deadline_ms",
-        "on_deadline",
-    }
-)
-"""Keys that matter to explanations alone and that predictions ignore; KServe's sample requests carry `target`."""
 
 
 class Task(ABC):

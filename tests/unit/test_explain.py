@@ -23,11 +23,9 @@ from bert_handler.errors import (
 from bert_handler.explain import Explainer
 from bert_handler.explanations import methods
 from bert_handler.explanations.gradients import Scene
-from bert_handler.explanations.options import Options
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Request, Row, Tokens
 from bert_handler.serving import Call
-from bert_handler.tasks.base import EXPLANATION_FIELDS
 from bert_handler.tasks.question_answering import Spans
 from tests.zoo import ENCODERS
 
@@ -493,12 +491,6 @@ def test_explanations_have_the_default_deadline_too(zoo, load):
     explainer = load(zoo("bert", "sequence_classification"), request_timeout_s=7).explainer
     assert explainer.timed(Request(["a"])).deadline == pytest.approx(time.monotonic() + 7, abs=1)
     assert explainer.timed(Request(["a"], deadline=5.0)).deadline == 5.0
-
-
-@pytest.mark.parametrize("name", sorted(EXPLANATION_FIELDS))
-def test_what_predictions_ignore_is_an_option_of_explanations(name):
-    with pytest.raises(InvalidRequestError, match=f"^(parameter )?{name} "):
-        Options.parse({name: {}})
 
 
 def test_explanations_can_be_switched_off(zoo, load):
