@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from bert_handler.cores import Cores, Lease
@@ -174,6 +174,11 @@ class Scheduler:
             worker.join()
         with self.cores.lock:
             self.cores.leave(self)
+
+    def compute_rows_alone(self) -> None:
+        """Give each row a forward of its own from now on."""
+        with self.cores.lock:
+            self.limits = replace(self.limits, max_batch_rows=1)
 
     def lend(self, deadline: float | None = None) -> AbstractContextManager[Lease]:
         """Lend half of the cores, one at least, to work in steps that gives way to rows; see `Cores.lend`."""
