@@ -63,8 +63,7 @@ class Predictor:
         self.metrics = ModelMetrics()
         self._intake = Intake(task, self.outputs, self.metrics)
         self.default_outputs = self._intake.check_outputs(self.config.outputs or task.default_outputs)
-        spec = task.model.tokenizer.spec
-        self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
+        self._padding = task.model.tokenizer.spec.padding
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         limits = Limits(
