@@ -59,10 +59,10 @@ class Predictor:
         self.engine = engine
         self.identity = identity
         self.config = task.model.config
-        self.outputs: Mapping[str, OutputSpec] = {spec.name: spec for spec in task.outputs}
+        self.outputs: Mapping[str, OutputSpec] = task.output_specs
+        self.default_outputs = tuple(spec.name for spec in task.select_outputs())
         self.metrics = ModelMetrics()
-        self._intake = Intake(task, self.outputs, self.metrics)
-        self.default_outputs = self._intake.check_outputs(self.config.outputs or task.default_outputs)
+        self._intake = Intake(task, self.metrics)
         self._padding = task.model.tokenizer.spec.padding
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Union, cast
 
 import numpy as np
@@ -99,6 +100,22 @@ class Task(ABC):
     @abstractmethod
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
+
+    @cached_property
+    def output_specs(self) -> Mapping[str, OutputSpec]:
+        """The outputs by name."""
+        return {spec.name: spec for spec in self.outputs}
+
+    def select_outputs(self, names: Sequence[str] | None = None) -> list[OutputSpec]:
+        """The outputs of these names, else those that are sent where a request names none.
+
+        Raises ConfigError where the task has no output of a name.
+        """
+        known = self.output_specs
+        try:
+            return [known[name] for name in names or self.model.config.outputs or self.default_outputs]
+        except KeyError as exc:
+            raise ConfigError(unknown(exc.args[0], known, "output")) from exc
 
     def gist(self, answer: Any) -> Any:
         """What of a `predict` output must be the same whatever engine has computed it."""
