@@ -18,7 +18,6 @@ from bert_handler.errors import (
     InvalidRequestError,
     QueueFullError,
     RequestError,
-    RequestTooLargeError,
     UnservableError,
 )
 from bert_handler.explanations.clock import Clock, OutOfTimeError
@@ -26,6 +25,7 @@ from bert_handler.explanations.document import document
 from bert_handler.explanations.job import Job
 from bert_handler.explanations.methods import FeatureAblation, Method
 from bert_handler.explanations.options import MAX_TARGETS, Options, split
+from bert_handler.intake import check_count
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 from bert_handler.tasks.base import RowOutputs
 from bert_handler.tasks.explanation_parameters import (
@@ -71,8 +71,7 @@ class _Left:
     def clock(self, options: Options) -> Clock:
         own = None if options.deadline_ms is None else self.started + options.deadline_ms / 1000
         callers = None if self.limit is None else self.started + USABLE_SHARE * (self.limit - self.started)
-        deadline = min((item for item in (own, callers) if item is not None), default=None)
-        return Clock(deadline, given_up=lambda: self.cancelled() or expired(self.limit))
+        return Clock(sooner(own, callers), given_up=lambda: self.cancelled() or expired(self.limit))
 
 
 class Explainer:
@@ -183,9 +182,7 @@ class Explainer:
             raise UnservableError("explanations are switched off for this model (captum_explanation: false)")
         if not self._task.has_decision:
             raise UnservableError(f"{self._task.name} has no decision that could be explained")
-        limit = self._predictor.config.max_instances
-        if len(request.instances) > limit:
-            raise RequestTooLargeError(f"the request has {len(request.instances)} instances; max_instances is {limit}")
+        check_count(request, self._predictor.config.max_instances)
         for name in request.outputs or ():
             if name != OUTPUT.name:
                 raise InvalidRequestError(f"explanations have one output, {OUTPUT.name!r}, not {name!r}")

@@ -29,6 +29,13 @@ Slot = Union[Failure, EncodedExample]
 """One instance: its rows, or why it has none."""
 
 
+def check_count(request: Request, max_instances: int) -> None:
+    """RequestTooLargeError where a request has more instances than one may have."""
+    n_instances = len(request.instances)
+    if n_instances > max_instances and request.bounded:
+        raise RequestTooLargeError(f"the request has {n_instances} instances; max_instances is {max_instances}")
+
+
 class Intake:
     """Reads requests for one model; a refused instance is a Failure in its place."""
 
@@ -57,12 +64,8 @@ class Intake:
         return self._task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
 
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
-        limit = self._config.max_instances
         try:
-            if request.bounded and len(request.instances) > limit:
-                raise RequestTooLargeError(
-                    f"the request has {len(request.instances)} instances; max_instances is {limit}"
-                )
+            check_count(request, self._config.max_instances)
             if request.outputs is not None:
                 self._task.select_outputs(request.outputs)
             if expired(request.deadline):
