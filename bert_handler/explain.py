@@ -16,7 +16,7 @@ from bert_handler.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
-    QueueFullError,
+    NotReadyError,
     RequestError,
     UnservableError,
 )
@@ -35,6 +35,7 @@ from bert_handler.tasks.explanation_parameters import (
     LAYER_GRADIENT_X_ACTIVATION,
 )
 from bert_handler.tasks.instances import EncodedExample
+from bert_handler.tickets import UNLOADED, queue_full
 
 if TYPE_CHECKING:
     from bert_handler.engines.torch_engine import TorchEngine
@@ -97,19 +98,18 @@ class Explainer:
         """Queue a request behind the other explanations.
 
         Cancelling the future takes it out of the queue, or ends its work before the next forward.
-        Raises QueueFullError when `max_explanations` instances wait already, or the model is being unloaded.
+        Raises QueueFullError when `max_explanations` instances wait already, NotReadyError when the model is being
+        unloaded.
         """
         limit = self._predictor.config.max_explanations
         future: Future[Response] = Future()
         with self._lock:
             if self._closed:
-                raise QueueFullError("the model is being unloaded", 1)
+                raise NotReadyError(UNLOADED)
             n_waiting = sum(len(waiting.instances) for waiting, _ in self._waiting.values())
             if n_waiting and n_waiting + len(request.instances) > limit:
-                raise QueueFullError(
-                    f"{n_waiting} explanations wait already; max_explanations is {limit}",
-                    max(1, min(60, round(n_waiting * self._instance_s))),
-                )
+                message = f"{n_waiting} explanations wait already; max_explanations is {limit}"
+                raise queue_full(message, n_waiting * self._instance_s)
             self._waiting[future] = self.timed(request), time.monotonic()
             self._executor.submit(self._answer, future)
         future.add_done_callback(self._leave)

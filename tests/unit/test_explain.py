@@ -16,6 +16,7 @@ from bert_handler.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
+    NotReadyError,
     QueueFullError,
     RequestTooLargeError,
     UnservableError,
@@ -415,7 +416,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes(bert):
     waiting = [explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1})) for _ in range(3)]
     explainer.close()
     assert [len(future.result(0).predictions[0]["explanation"]["words"]) for future in waiting] == [3, 3, 3]
-    with pytest.raises(QueueFullError, match="the model is being unloaded"):
+    with pytest.raises(NotReadyError, match="the model is being unloaded"):
         explainer.submit(Request([TEXTS[1]]))
 
 
