@@ -75,14 +75,14 @@ class Job:
     @property
     def reads_text(self) -> bool:
         """Whether the input knows no other type."""
-        return bool(form_of(READERS, self.source).reads_text)
+        return form_of(READERS, self.source).reads_text
 
     def batches(self, start: int) -> Iterator[list[Record]]:
         """The rows behind the first `start` in batches; an empty input has one that is empty.
 
         Raises ConfigError at a row that is not readable.
         """
-        rows: Iterator[Record] = form_of(READERS, self.source).rows(self.source, start)
+        rows = form_of(READERS, self.source).rows(self.source, start)
         batch = list(islice(rows, self.batch_rows))
         if batch or not start:
             yield batch
