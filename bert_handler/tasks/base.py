@@ -117,7 +117,7 @@ class Task(ABC):
         except KeyError as exc:
             raise ConfigError(unknown(exc.args[0], known, "output")) from exc
 
-    def gist(self, answer: Any) -> Any:
+    def comparable(self, answer: Any) -> Any:
         """What of a `predict` output must be the same whatever engine has computed it."""
         return answer
 
