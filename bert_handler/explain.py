@@ -291,7 +291,7 @@ class Explainer:
 
         gradients.require_captum()
         torch_engine = cast("TorchEngine", engine)  # no other has gradients
-        arguments = gradients.Twin(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
+        arguments = gradients.ModelCopy(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
         return {
             INTEGRATED_GRADIENTS: gradients.IntegratedGradients(*arguments),
             INPUT_X_GRADIENT: gradients.InputXGradient(*arguments),

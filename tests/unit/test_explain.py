@@ -23,7 +23,7 @@ from bert_handler.errors import (
 )
 from bert_handler.explain import Explainer
 from bert_handler.explanations import methods
-from bert_handler.explanations.gradients import Scene
+from bert_handler.explanations.gradients import ProbedInputs
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Request, Row, Tokens
 from bert_handler.serving import Call
@@ -315,9 +315,11 @@ def test_a_defect_while_options_are_read_is_the_requests_own(bert, monkeypatch):
 @pytest.fixture
 def rows(monkeypatch):
     """Of the forwards of explanations, one number each."""
-    seen, of_ids = [], Scene.of_ids
+    seen, of_ids = [], ProbedInputs.of_ids
     monkeypatch.setattr(methods, "collate", lambda rows, padding: seen.append(len(rows)) or collate(rows, padding))
-    monkeypatch.setattr(Scene, "of_ids", lambda self, ids, *rest: seen.append(len(ids)) or of_ids(self, ids, *rest))
+    monkeypatch.setattr(
+        ProbedInputs, "of_ids", lambda self, ids, *rest: seen.append(len(ids)) or of_ids(self, ids, *rest)
+    )
     return seen
 
 
@@ -425,15 +427,15 @@ def steps(monkeypatch):
     """`steps(act)`: the numbers of the gradients' forwards, of which the second begins with `act`."""
 
     def count(act):
-        seen, of_ids = [], Scene.of_ids
+        seen, of_ids = [], ProbedInputs.of_ids
 
-        def counted(scene, *arguments):
+        def counted(probed, *arguments):
             seen.append(len(seen))
             if len(seen) == 2:
                 act()
-            return of_ids(scene, *arguments)
+            return of_ids(probed, *arguments)
 
-        monkeypatch.setattr(Scene, "of_ids", counted)
+        monkeypatch.setattr(ProbedInputs, "of_ids", counted)
         return seen
 
     return count
