@@ -22,7 +22,7 @@ from bert_handler.errors import (
 )
 from bert_handler.explanations.clock import Clock, OutOfTimeError
 from bert_handler.explanations.document import document
-from bert_handler.explanations.job import Job
+from bert_handler.explanations.instance import InstanceExplanation
 from bert_handler.explanations.methods import FeatureAblation, Method
 from bert_handler.explanations.options import MAX_TARGETS, Options, split
 from bert_handler.intake import check_count
@@ -221,15 +221,16 @@ class Explainer:
         references = self._references(options, base, left)
         decision = self._task.decision(encoded, rows, options.targets, references)
         targets = decision.targets[:MAX_TARGETS]
-        job = Job(encoded, targets, replace(options, baseline=self._baseline(options, name)), method, self._task)
+        options = replace(options, baseline=self._baseline(options, name))
+        explanation = InstanceExplanation(encoded, targets, options, method, self._task)
         with self._predictor.scheduler.lend(clock.deadline) as lease:
             shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
-            explained = [job.explain(target, shared) for target in targets]
+            explained = [explanation.explain(target, shared) for target in targets]
         cut = any(not item.complete for found in explained for item in found.attributions)
         if cut and options.on_deadline == "error":
             limit = "the deadline" if options.deadline_ms is None else f"deadline_ms={options.deadline_ms}"
             raise DeadlineError(f"{limit} passed before the explanation was complete")
-        common: dict[str, Any] = {"method": name, "baseline": job.options.baseline, "truncated": encoded.truncated}
+        common: dict[str, Any] = {"method": name, "baseline": options.baseline, "truncated": encoded.truncated}
         if len(targets) < len(decision.targets):
             common["targets_left_out"] = len(decision.targets) - len(targets)
         content = document(decision, explained, common, self._task.segments)

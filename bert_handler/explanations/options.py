@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
@@ -13,8 +13,6 @@ from bert_handler.tasks.explanation_parameters import EXPLANATION_FIELDS, EXPLAN
 
 MAX_STEPS = 1000
 MAX_TARGETS = 16
-
-Target = Union[str, int]
 
 _DEFAULTS = {parameter.name: parameter.default for parameter in EXPLANATION_PARAMETERS}
 _BY_NAME = {parameter.name: parameter for parameter in EXPLANATION_PARAMETERS}
@@ -31,7 +29,7 @@ class Options:
     internal_batch_size: int | None
     deadline_ms: int | None
     on_deadline: str
-    targets: tuple[Target, ...] = ()
+    targets: tuple[str | int, ...] = ()
     n_steps: int | None = 50
 
     @classmethod
@@ -76,7 +74,7 @@ def _n_steps(value: Any) -> int | None:
     return value
 
 
-def _targets(value: Any) -> tuple[Target, ...]:
+def _targets(value: Any) -> tuple[str | int, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         # Parameters of V2 are scalars: a list travels as its JSON.
         try:
