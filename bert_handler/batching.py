@@ -23,7 +23,7 @@ from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, N
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import NO_ID, Row
 from bert_handler.tasks.base import Outcome
-from bert_handler.tickets import UNLOADED, Entry, Ticket, deliver, queue_full, settle
+from bert_handler.tickets import UNLOADED, Entry, Ticket, deliver, queue_full, resolve_futures
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Scheduler:
         Raises QueueFullError when too many rows wait already, NotReadyError when the model is being unloaded.
         """
         future: Future[list[Outcome]] = Future()
-        ticket = Ticket(rows, deadline, future, settle)
+        ticket = Ticket(rows, deadline, future, resolve_futures)
         ticket.caller = caller
         self.enqueue([ticket])
         if ticket.refusal is not None:

@@ -35,7 +35,7 @@ from bert_handler.schema import (
 )
 from bert_handler.tasks.base import Outcome, Task
 from bert_handler.tasks.size import Size
-from bert_handler.tickets import Announce, Waiter, settle
+from bert_handler.tickets import Announce, Waiter, resolve_futures
 from bert_handler.tracing import forwarded
 from bert_handler.warmup import prepare
 
@@ -118,7 +118,7 @@ class Predictor:
             if config.warmup:
                 predictor.self_test()
                 predictor.prepare()
-            chosen.settle()
+            chosen.release_load_memory()
         except BaseException:
             # Its threads would keep the model, and its share of the process's cores.
             predictor.close()
@@ -169,7 +169,7 @@ class Predictor:
         requests: Sequence[Request],
         deadline: float | None = None,
         waiters: Sequence[Waiter] = (),
-        announce: Announce = settle,
+        announce: Announce = resolve_futures,
     ) -> list[Pending]:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
@@ -209,7 +209,7 @@ class Predictor:
             raise slot.error
         stream, future = TextStream(deadline, wake), Future[Any]()
         streamed = self.task.streamed(slot, stream)
-        pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=settle)
+        pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=resolve_futures)
         stream.attach(future, lambda: pending.response().predictions[0])
         self.scheduler.enqueue([pending])
         if pending.refusal is not None:

@@ -71,7 +71,7 @@ class Ticket:
         self.outcomes = [error] * len(self.rows)
 
 
-def settle(tickets: Sequence[Ticket]) -> None:
+def resolve_futures(tickets: Sequence[Ticket]) -> None:
     """Give the outcomes to those who wait for them in other threads."""
     for ticket in tickets:
         try:

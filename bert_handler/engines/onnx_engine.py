@@ -42,7 +42,7 @@ class OnnxEngine(ExportedEngine):
         narrow = wide if cores == 1 or not small else session(graph, 1)
         return cls(exported, narrow, wide, graph)
 
-    def settle(self) -> None:
+    def release_load_memory(self) -> None:
         # What the sessions have not packed stays mapped: the embeddings, of which a text needs few rows.
         release_mapped(weights_file(self._graph))
 

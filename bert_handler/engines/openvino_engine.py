@@ -52,7 +52,7 @@ class OpenVinoEngine(ExportedEngine):
         compiled = core.compile_model(core.read_model(str(graph)), "CPU", settings)
         return cls(exported, compiled, cores, graph)
 
-    def settle(self) -> None:
+    def release_load_memory(self) -> None:
         # The weights are packed for their kernels in the first forward, and stay mapped.
         release_mapped(weights_file(self._graph))
         trim_heap()

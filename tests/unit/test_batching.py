@@ -19,7 +19,7 @@ from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
 from bert_handler.errors import DeviceLostError, InternalError, NotReadyError, QueueFullError
 from bert_handler.schema import Row
-from bert_handler.tickets import Ticket, settle
+from bert_handler.tickets import Ticket, resolve_futures
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=5))
 
@@ -203,7 +203,7 @@ def test_a_patient_ticket_does_not_outwait_its_model(forwards):
 
 
 def patient(rows):
-    ticket = Ticket(rows, None, Future(), settle)
+    ticket = Ticket(rows, None, Future(), resolve_futures)
     ticket.patient = True
     return ticket
 
