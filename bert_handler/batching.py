@@ -13,17 +13,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
 from bert_handler.ending import close_at_end
-from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, QueueFullError, RequestError
+from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, NotReadyError, RequestError
 from bert_handler.length_queue import LengthQueue
 from bert_handler.schema import NO_ID, Row
 from bert_handler.tasks.base import Outcome
-from bert_handler.tickets import Entry, Ticket, deliver, settle
+from bert_handler.tickets import UNLOADED, Entry, Ticket, deliver, queue_full, resolve_futures
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +84,10 @@ class Scheduler:
 
         deadline: time.monotonic() after which the rows are not computed any more.  caller: its id for the log.
         Cancelling the future has the same effect at once.
-        Raises QueueFullError when too many rows wait already.
+        Raises QueueFullError when too many rows wait already, NotReadyError when the model is being unloaded.
         """
         future: Future[list[Outcome]] = Future()
-        ticket = Ticket(rows, deadline, future, settle)
+        ticket = Ticket(rows, deadline, future, resolve_futures)
         ticket.caller = caller
         self.enqueue([ticket])
         if ticket.refusal is not None:
@@ -97,7 +97,7 @@ class Scheduler:
     def enqueue(self, tickets: Sequence[Ticket]) -> None:
         """Queue the rows of some tickets; one that finds the queue full is complete with its refusal.
 
-        Raises QueueFullError when the model is unloaded while a patient one waits.
+        Raises NotReadyError when the model is unloaded while a patient one waits.
         """
         now = time.monotonic()
         with self.cores.lock:
@@ -121,18 +121,18 @@ class Scheduler:
         """The time.monotonic() at which the queue takes one more row."""
         while len(self._queue) >= self.limits.max_queue_rows:
             if self._closed:
-                raise QueueFullError("the model is being unloaded", 1)
+                raise NotReadyError(UNLOADED)
             self.ready.notify_all()
             self._room.wait()
         return time.monotonic()
 
-    def _refusal(self, ticket: Ticket) -> QueueFullError | None:
+    def _refusal(self, ticket: Ticket) -> RequestError | None:
         """Why no rows are taken now, None where they are."""
         n_rows = len(ticket.rows)
         if not n_rows:
             return None
         if self._closed:
-            return QueueFullError("the model is being unloaded", 1)
+            return NotReadyError(UNLOADED)
         if ticket.patient:
             return None
         limit = self.limits.max_queue_rows
@@ -141,8 +141,8 @@ class Scheduler:
         waiting = len(self._queue)
         if not waiting or waiting + n_rows <= limit:
             return None
-        retry_after_s = max(1, min(60, round(self.cores.backlog_s)))
-        return QueueFullError(f"{waiting} sequences are waiting already; max_queue_rows is {limit}", retry_after_s)
+        message = f"{waiting} sequences are waiting already; max_queue_rows is {limit}"
+        return queue_full(message, self.cores.backlog_s)
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -174,6 +174,11 @@ class Scheduler:
             worker.join()
         with self.cores.lock:
             self.cores.leave(self)
+
+    def compute_rows_alone(self) -> None:
+        """Give each row a forward of its own from now on."""
+        with self.cores.lock:
+            self.limits = replace(self.limits, max_batch_rows=1)
 
     def lend(self, deadline: float | None = None) -> AbstractContextManager[Lease]:
         """Lend half of the cores, one at least, to work in steps that gives way to rows; see `Cores.lend`."""

@@ -40,7 +40,7 @@ class Sharer(Protocol):
 
 
 class Cores:
-    """As many cores as the model has that may use most.  All but `lend` under `lock`."""
+    """As many cores as the model has that may use most.  All but `lend` and `give_way` under `lock`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -115,27 +115,34 @@ class Cores:
         deadline: time.monotonic() from which none is waited for: the system shares those that there are.
         """
         lease = Lease(self, threads, deadline)
-        self._borrow(threads, deadline)
+        with self.lock:
+            self._borrow(lease)
         try:
             yield lease
         finally:
-            self._return(threads)
+            with self.lock:
+                self._return(lease)
 
-    def _borrow(self, threads: int, deadline: float | None) -> None:
-        end = sooner(time.monotonic() + MAX_PAUSE_S, deadline)
+    def give_way(self, lease: Lease) -> None:
+        """Let the rows that wait go first, on the cores of a lease too."""
         with self.lock:
-            while not (self.quiet and self._unused >= threads) and not expired(end):
-                self._freed.wait(QUIET_S)
-            self._reserved += threads
-            self._freed.wait_for(lambda: self._unused >= threads, remaining_s(deadline))
-            self._reserved -= threads
-            self._used += threads
-            self._lent += threads
+            if not self.quiet:
+                self._return(lease)
+                self._borrow(lease)
 
-    def _return(self, threads: int) -> None:
-        with self.lock:
-            self._lent -= threads
-            self.give_back(threads)
+    def _borrow(self, lease: Lease) -> None:
+        threads, end = lease.threads, sooner(time.monotonic() + MAX_PAUSE_S, lease.deadline)
+        while not (self.quiet and self._unused >= threads) and not expired(end):
+            self._freed.wait(QUIET_S)
+        self._reserved += threads
+        self._freed.wait_for(lambda: self._unused >= threads, remaining_s(lease.deadline))
+        self._reserved -= threads
+        self._used += threads
+        self._lent += threads
+
+    def _return(self, lease: Lease) -> None:
+        self._lent -= lease.threads
+        self.give_back(lease.threads)
 
 
 @dataclass(frozen=True)
@@ -148,9 +155,7 @@ class Lease:
 
     def give_way(self) -> None:
         """Let the rows that wait go first; called between two steps."""
-        if not self.cores.quiet:
-            self.cores._return(self.threads)
-            self.cores._borrow(self.threads, self.deadline)
+        self.cores.give_way(self)
 
 
 PROCESS_CORES = Cores()

@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 
+CORES_PER_PROCESS = 4
+"""A predictor uses its cores by itself; beyond these, its one interpreter becomes the limit."""
+
 
 @dataclass(frozen=True)
 class CpuBudget:

@@ -16,27 +16,26 @@ from bert_handler.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
-    QueueFullError,
+    NotReadyError,
     RequestError,
-    RequestTooLargeError,
     UnservableError,
 )
 from bert_handler.explanations.clock import Clock, OutOfTimeError
 from bert_handler.explanations.document import document
-from bert_handler.explanations.job import Job
+from bert_handler.explanations.instance import InstanceExplanation
 from bert_handler.explanations.methods import FeatureAblation, Method
-from bert_handler.explanations.options import (
+from bert_handler.explanations.options import MAX_TARGETS, Options, split
+from bert_handler.intake import check_count
+from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
+from bert_handler.tasks.base import RowOutputs
+from bert_handler.tasks.explanation_parameters import (
     FEATURE_ABLATION,
     INPUT_X_GRADIENT,
     INTEGRATED_GRADIENTS,
     LAYER_GRADIENT_X_ACTIVATION,
-    MAX_TARGETS,
-    Options,
-    split,
 )
-from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
-from bert_handler.tasks.base import RowOutputs
 from bert_handler.tasks.instances import EncodedExample
+from bert_handler.tickets import UNLOADED, queue_full
 
 if TYPE_CHECKING:
     from bert_handler.engines.torch_engine import TorchEngine
@@ -73,8 +72,7 @@ class _Left:
     def clock(self, options: Options) -> Clock:
         own = None if options.deadline_ms is None else self.started + options.deadline_ms / 1000
         callers = None if self.limit is None else self.started + USABLE_SHARE * (self.limit - self.started)
-        deadline = min((item for item in (own, callers) if item is not None), default=None)
-        return Clock(deadline, given_up=lambda: self.cancelled() or expired(self.limit))
+        return Clock(sooner(own, callers), given_up=lambda: self.cancelled() or expired(self.limit))
 
 
 class Explainer:
@@ -100,19 +98,18 @@ class Explainer:
         """Queue a request behind the other explanations.
 
         Cancelling the future takes it out of the queue, or ends its work before the next forward.
-        Raises QueueFullError when `max_explanations` instances wait already, or the model is being unloaded.
+        Raises QueueFullError when `max_explanations` instances wait already, NotReadyError when the model is being
+        unloaded.
         """
         limit = self._predictor.config.max_explanations
         future: Future[Response] = Future()
         with self._lock:
             if self._closed:
-                raise QueueFullError("the model is being unloaded", 1)
+                raise NotReadyError(UNLOADED)
             n_waiting = sum(len(waiting.instances) for waiting, _ in self._waiting.values())
             if n_waiting and n_waiting + len(request.instances) > limit:
-                raise QueueFullError(
-                    f"{n_waiting} explanations wait already; max_explanations is {limit}",
-                    max(1, min(60, round(n_waiting * self._instance_s))),
-                )
+                message = f"{n_waiting} explanations wait already; max_explanations is {limit}"
+                raise queue_full(message, n_waiting * self._instance_s)
             self._waiting[future] = self.timed(request), time.monotonic()
             self._executor.submit(self._answer, future)
         future.add_done_callback(self._leave)
@@ -185,9 +182,7 @@ class Explainer:
             raise UnservableError("explanations are switched off for this model (captum_explanation: false)")
         if not self._task.has_decision:
             raise UnservableError(f"{self._task.name} has no decision that could be explained")
-        limit = self._predictor.config.max_instances
-        if len(request.instances) > limit:
-            raise RequestTooLargeError(f"the request has {len(request.instances)} instances; max_instances is {limit}")
+        check_count(request, self._predictor.config.max_instances)
         for name in request.outputs or ():
             if name != OUTPUT.name:
                 raise InvalidRequestError(f"explanations have one output, {OUTPUT.name!r}, not {name!r}")
@@ -226,15 +221,16 @@ class Explainer:
         references = self._references(options, base, left)
         decision = self._task.decision(encoded, rows, options.targets, references)
         targets = decision.targets[:MAX_TARGETS]
-        job = Job(encoded, targets, replace(options, baseline=self._baseline(options, name)), method, self._task)
+        options = replace(options, baseline=self._baseline(options, name))
+        explanation = InstanceExplanation(encoded, targets, options, method, self._task)
         with self._predictor.scheduler.lend(clock.deadline) as lease:
             shared = replace(clock.share(left.n_instances), threads=lease.threads, give_way=lease.give_way)
-            explained = [job.explain(target, shared) for target in targets]
+            explained = [explanation.explain(target, shared) for target in targets]
         cut = any(not item.complete for found in explained for item in found.attributions)
         if cut and options.on_deadline == "error":
             limit = "the deadline" if options.deadline_ms is None else f"deadline_ms={options.deadline_ms}"
             raise DeadlineError(f"{limit} passed before the explanation was complete")
-        common: dict[str, Any] = {"method": name, "baseline": job.options.baseline, "truncated": encoded.truncated}
+        common: dict[str, Any] = {"method": name, "baseline": options.baseline, "truncated": encoded.truncated}
         if len(targets) < len(decision.targets):
             common["targets_left_out"] = len(decision.targets) - len(targets)
         content = document(decision, explained, common, self._task.segments)
@@ -296,7 +292,7 @@ class Explainer:
 
         gradients.require_captum()
         torch_engine = cast("TorchEngine", engine)  # no other has gradients
-        arguments = gradients.Twin(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
+        arguments = gradients.ModelCopy(torch_engine.graph), torch_engine.transfer.device, self._step_tokens
         return {
             INTEGRATED_GRADIENTS: gradients.IntegratedGradients(*arguments),
             INPUT_X_GRADIENT: gradients.InputXGradient(*arguments),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Union
 
 from bert_handler.deadlines import expired
@@ -17,8 +17,7 @@ from bert_handler.errors import (
     RequestTooLargeError,
 )
 from bert_handler.metrics import ModelMetrics
-from bert_handler.parameters import unknown
-from bert_handler.schema import Failure, OutputSpec, Request
+from bert_handler.schema import Failure, Request
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.instances import EncodedExample, Example
 from bert_handler.tasks.size import Size
@@ -30,12 +29,18 @@ Slot = Union[Failure, EncodedExample]
 """One instance: its rows, or why it has none."""
 
 
+def check_count(request: Request, max_instances: int) -> None:
+    """RequestTooLargeError where a request has more instances than one may have."""
+    n_instances = len(request.instances)
+    if n_instances > max_instances and request.bounded:
+        raise RequestTooLargeError(f"the request has {n_instances} instances; max_instances is {max_instances}")
+
+
 class Intake:
     """Reads requests for one model; a refused instance is a Failure in its place."""
 
-    def __init__(self, task: Task, outputs: Mapping[str, OutputSpec], metrics: ModelMetrics) -> None:
+    def __init__(self, task: Task, metrics: ModelMetrics) -> None:
         self._task = task
-        self._outputs = outputs
         self._metrics = metrics
         self._config = task.model.config
 
@@ -58,22 +63,11 @@ class Intake:
             return None
         return self._task.check_size([item for item in self._parse(request) if isinstance(item, Example)])
 
-    def check_outputs(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The names; ConfigError where the task has no such output."""
-        for name in names:
-            if name not in self._outputs:
-                raise ConfigError(unknown(name, self._outputs, "output"))
-        return tuple(names)
-
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
-        limit = self._config.max_instances
         try:
-            if request.bounded and len(request.instances) > limit:
-                raise RequestTooLargeError(
-                    f"the request has {len(request.instances)} instances; max_instances is {limit}"
-                )
+            check_count(request, self._config.max_instances)
             if request.outputs is not None:
-                self.check_outputs(request.outputs)
+                self._task.select_outputs(request.outputs)
             if expired(request.deadline):
                 raise DeadlineError("the deadline passed before the request was read")
             base = self._task.parse_parameters(request.parameters, self._config.parameters)

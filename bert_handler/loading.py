@@ -81,7 +81,9 @@ def load_task(artifact: Artifact, settings: Mapping[str, Any], environ: Mapping[
         trust_remote_code=config.trust_remote_code,
     )
     fingerprint = artifact.unowned().fingerprint
-    return chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory, fingerprint))
+    task = chosen(Model(tokenizer, labels, artifact.model_config, config, artifact.directory, fingerprint))
+    task.check_settings()
+    return task
 
 
 def _engine_for(task: Task, name: str) -> type[Engine]:

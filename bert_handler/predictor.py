@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -17,10 +16,7 @@ from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import sooner
 from bert_handler.engines.base import Engine, collate
-from bert_handler.errors import (
-    ConfigError,
-    InvalidRequestError,
-)
+from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.generation import TextStream
 from bert_handler.intake import Intake
 from bert_handler.loading import choose_device, open_model
@@ -38,11 +34,10 @@ from bert_handler.schema import (
     Row,
 )
 from bert_handler.tasks.base import Outcome, Task
-from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.size import Size
-from bert_handler.tickets import Announce, Waiter, settle
+from bert_handler.tickets import Announce, Waiter, resolve_futures
 from bert_handler.tracing import forwarded
-from bert_handler.warmup import sees_neighbours, warm_up
+from bert_handler.warmup import prepare
 
 if TYPE_CHECKING:
     from bert_handler.explain import Explainer
@@ -64,12 +59,11 @@ class Predictor:
         self.engine = engine
         self.identity = identity
         self.config = task.model.config
-        self.outputs: Mapping[str, OutputSpec] = {spec.name: spec for spec in task.outputs}
+        self.outputs: Mapping[str, OutputSpec] = task.output_specs
+        self.default_outputs = tuple(spec.name for spec in task.select_outputs())
         self.metrics = ModelMetrics()
-        self._intake = Intake(task, self.outputs, self.metrics)
-        self.default_outputs = self._intake.check_outputs(self.config.outputs or task.default_outputs)
-        spec = task.model.tokenizer.spec
-        self._padding = {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id}
+        self._intake = Intake(task, self.metrics)
+        self._padding = task.model.tokenizer.spec.padding
         self.cpu = cpu_budget(self.config.threads)
         kind = engine.device.partition(":")[0]
         limits = Limits(
@@ -123,7 +117,8 @@ class Predictor:
         try:
             if config.warmup:
                 predictor.self_test()
-            chosen.settle()
+                predictor.prepare()
+            chosen.release_load_memory()
         except BaseException:
             # Its threads would keep the model, and its share of the process's cores.
             predictor.close()
@@ -174,7 +169,7 @@ class Predictor:
         requests: Sequence[Request],
         deadline: float | None = None,
         waiters: Sequence[Waiter] = (),
-        announce: Announce = settle,
+        announce: Announce = resolve_futures,
     ) -> list[Pending]:
         """Check and tokenize requests (one tokenizer call) and queue their rows.
 
@@ -214,7 +209,7 @@ class Predictor:
             raise slot.error
         stream, future = TextStream(deadline, wake), Future[Any]()
         streamed = self.task.streamed(slot, stream)
-        pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=settle)
+        pending = Pending(self, request, [streamed], deadline=deadline, waiter=future, announce=resolve_futures)
         stream.attach(future, lambda: pending.response().predictions[0])
         self.scheduler.enqueue([pending])
         if pending.refusal is not None:
@@ -222,25 +217,19 @@ class Predictor:
         return stream
 
     def self_test(self) -> None:
-        """Answer the task's own sample; ConfigError when the model cannot."""
+        """Answer the task's own sample, alone and, where the graph is compiled, beside itself.
+
+        Raises ConfigError when the model cannot.
+        """
         # A compiled graph is made for one row or for several, on one core or on all: here, not under load.
         counts = (1, self.cpu.cores, 2 * self.cpu.cores) if self.config.compile else (1,)
         for result in [item for n in counts for item in self.respond([Request([self.task.sample] * n)])[0].predictions]:
             if isinstance(result, Failure):
                 raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
-        if self.task.needs_generation:
-            return
-        example = self.task.encode([self.task.parse(self.task.sample, self.config.parameters)])[0]
-        assert isinstance(example, EncodedExample)
-        row = example.rows[0]
-        if sees_neighbours(self._compute, row, self.engine.rounding):
-            logger.warning("answers of %s depend on what is computed with them: each is alone", self.identity.name)
-            self.scheduler.limits = replace(self.scheduler.limits, max_batch_rows=1)
-        if self.engine.compiles_shapes:
-            # Every shape that a batch can have, where there are few of them.
-            limits = self.scheduler.limits
-            longest = self.task.model.max_length or limits.max_batch_tokens
-            warm_up(self.scheduler, row, limits, longest, self.engine.shape)
+
+    def prepare(self) -> None:
+        """See whether rows may share forwards, and meet every shape of these; ConfigError where one is not computed."""
+        prepare(self.task, self.engine, self.scheduler, self._compute, self.identity.name)
 
     def __enter__(self) -> Predictor:
         return self

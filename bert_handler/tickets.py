@@ -9,7 +9,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Union
 
 from bert_handler.deadlines import expired
-from bert_handler.errors import QueueFullError
+from bert_handler.errors import QueueFullError, RequestError
 from bert_handler.schema import NO_ID, Row
 from bert_handler.tasks.base import Outcome
 
@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 Waiter = Union["Future[Any]", "asyncio.Future[Any]"]
 Announce = Callable[[Sequence[Any]], None]
+
+MAX_RETRY_AFTER_S = 60
+UNLOADED = "the model is being unloaded"
+
+
+def queue_full(message: str, backlog_s: float) -> QueueFullError:
+    """The refusal of what finds a queue full, to be sent again when what waits is computed, in `backlog_s` or so."""
+    return QueueFullError(message, max(1, min(MAX_RETRY_AFTER_S, round(backlog_s))))
 
 
 class Ticket:
@@ -42,7 +50,7 @@ class Ticket:
         self.waiter = waiter
         self.announce = announce
         self.outcomes: list[Any] = [None] * len(rows)
-        self.refusal: QueueFullError | None = None
+        self.refusal: RequestError | None = None
         self._left = len(rows)
         self._lock = threading.Lock()
 
@@ -57,13 +65,13 @@ class Ticket:
             self._left -= 1
             return self._left == 0
 
-    def refuse(self, error: QueueFullError) -> None:
+    def refuse(self, error: RequestError) -> None:
         """Complete it without a forward."""
         self.refusal = error
         self.outcomes = [error] * len(self.rows)
 
 
-def settle(tickets: Sequence[Ticket]) -> None:
+def resolve_futures(tickets: Sequence[Ticket]) -> None:
     """Give the outcomes to those who wait for them in other threads."""
     for ticket in tickets:
         try:

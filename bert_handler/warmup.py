@@ -1,4 +1,4 @@
-"""Forwards of every shape that an engine meets, before the first request: no request waits for a compiler."""
+"""Forwards before the first request: they tell what rows may share, and no request waits for a compiler."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from bert_handler.batching import Limits, Run, Scheduler
-from bert_handler.engines.base import Shape
+from bert_handler.engines.base import Engine, Shape
 from bert_handler.errors import ConfigError, RequestError
 from bert_handler.schema import Row
+from bert_handler.tasks.base import Task
+from bert_handler.tasks.instances import EncodedExample
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,29 @@ MAX_SHAPES = 384
 FORWARDS = 2
 """The first makes the kernels, the second records the CUDA graph."""
 REPORT_EVERY_S = 10.0
+
+
+def prepare(task: Task, engine: Engine, scheduler: Scheduler, run: Run, name: str) -> None:
+    """Keep rows apart where they would change each other's answers, and meet every shape of a batch.
+
+    To generate, rows are computed a token at a time, and nothing of that is made ready.
+    run: computes rows together.  name: of the model, for the log.
+    """
+    if task.needs_generation:
+        return
+    row = _sample_row(task)
+    if sees_neighbours(run, row, engine.rounding):
+        logger.warning("answers of %s depend on what is computed with them: each is alone", name)
+        scheduler.compute_rows_alone()
+    if engine.compiles_shapes:
+        limits = scheduler.limits
+        warm_up(scheduler, row, limits, task.model.max_length or limits.max_batch_tokens, engine.shape)
+
+
+def _sample_row(task: Task) -> Row:
+    example = task.encode([task.parse(task.sample, task.model.config.parameters)])[0]
+    assert isinstance(example, EncodedExample)
+    return example.rows[0]
 
 
 def warm_up(scheduler: Scheduler, sample: Row, limits: Limits, max_length: int, shape: Shape) -> int:
@@ -60,8 +85,10 @@ def sees_neighbours(run: Run, row: Row, tolerance: float) -> bool:
     if isinstance(alone, RequestError) or isinstance(beside, RequestError):
         return False
     for name, values in alone.items():
-        # An output of every token has more of them in a longer batch.
-        left, right = values[: half.length], beside[name][: half.length]
+        left, right = values, beside[name]
+        if left.shape != right.shape:
+            # An output of every token has more of them in a longer batch.
+            left, right = left[: half.length], right[: half.length]
         if np.any(np.abs(left - right) > tolerance * np.maximum(1.0, np.abs(left))):
             return True
     return False

@@ -18,10 +18,11 @@ from typing import Any
 
 from bert_handler import Predictor, errors, jsonio
 from bert_handler.config import SETTINGS
-from bert_handler.explanations.options import MAX_STEPS, MAX_TARGETS, PARAMETERS, Options
+from bert_handler.explanations.options import MAX_STEPS, MAX_TARGETS, Options
 from bert_handler.packaging.demo_model import assemble, encoder_directory
 from bert_handler.parameters import Parameter
 from bert_handler.tasks import TASKS
+from bert_handler.tasks.explanation_parameters import EXPLANATION_PARAMETERS
 from tests.contract.task_examples import EXAMPLES, Example
 from tests.zoo import build
 
@@ -56,7 +57,7 @@ def explanation_table() -> str:
     rows.append(_row("target", None, f"label or index, or a list of up to {MAX_TARGETS}; default: the decision"))
     steps = f'steps of integrated gradients, to {MAX_STEPS}; `"auto"`: as many as `tolerance` needs'
     rows.append(_row("n_steps", Options.n_steps, steps))
-    rows += [_parameter(item) for item in PARAMETERS]
+    rows += [_parameter(item) for item in EXPLANATION_PARAMETERS]
     return "\n".join(rows)
 
 

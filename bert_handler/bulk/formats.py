@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Protocol, TextIO, TypeVar
 
 from bert_handler import jsonio
 from bert_handler.bulk.parquet import Parquet, Record, check_unique, fields_of, text_fields
@@ -20,6 +20,7 @@ from bert_handler.bulk.values import cell, document
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.schema import OutputSpec
 
+Form = TypeVar("Form")
 Columns = Mapping[str, Any]
 """Names of columns, each with its Arrow field where types matter."""
 
@@ -29,25 +30,56 @@ SURPLUS = "more"
 """The column of what stands behind the last column of a CSV file's header."""
 
 
+class Reader(Protocol):
+    """How rows are read from a file of one form."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the form knows no type but text."""
+
+    def survey(self, path: Path) -> tuple[int, Columns]:
+        """The number of rows, and the columns.  ConfigError where the file is not readable to its end."""
+
+    def rows(self, path: Path, start: int) -> Iterator[Record]:
+        """The rows behind the first `start`.  ConfigError at one that is not readable."""
+
+    def typed(self, path: Path, columns: Columns) -> Columns:
+        """The columns with the types that their values have in all rows."""
+
+
+class Writer(Protocol):
+    """How rows are written to a file of one form: parts first, which are joined.
+
+    columns: of the input.  specs: of the outputs that become columns behind them.
+    """
+
+    @property
+    def stores_types(self) -> bool:
+        """Whether each column has one type, to be known before the first row is written."""
+
+    def write(self, path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
+        """Write one part."""
+
+    def join(self, parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
+        """Write the whole from its parts, one at least."""
+
+
 class _Text:
     """One text a line."""
 
     reads_text = True
 
-    @staticmethod
-    def survey(path: Path) -> tuple[int, Columns]:
-        return sum(1 for _ in _Text.rows(path, 0)), {"text": None}
+    def survey(self, path: Path) -> tuple[int, Columns]:
+        return sum(1 for _ in self.rows(path, 0)), {"text": None}
 
-    @staticmethod
-    def rows(path: Path, start: int) -> Iterator[Record]:
+    def rows(self, path: Path, start: int) -> Iterator[Record]:
         for number, line in enumerate(_lines(path, start), start + 1):
             try:
                 yield {"text": line.rstrip(b"\r\n").decode("utf-8")}
             except UnicodeDecodeError as exc:
                 raise _not_utf8(path, number) from exc
 
-    @staticmethod
-    def typed(path: Path, columns: Columns) -> Columns:
+    def typed(self, path: Path, columns: Columns) -> Columns:
         return text_fields(columns)
 
 
@@ -57,12 +89,10 @@ class _JsonLines:
     reads_text = False
     stores_types = False
 
-    @staticmethod
-    def survey(path: Path) -> tuple[int, Columns]:
-        return _survey(_JsonLines.rows(path, 0), {})
+    def survey(self, path: Path) -> tuple[int, Columns]:
+        return _survey(self.rows(path, 0), {})
 
-    @staticmethod
-    def rows(path: Path, start: int) -> Iterator[Record]:
+    def rows(self, path: Path, start: int) -> Iterator[Record]:
         for number, line in enumerate(_lines(path, start), start + 1):
             try:
                 value = jsonio.loads(line)
@@ -72,18 +102,15 @@ class _JsonLines:
                 raise ConfigError(f"{path.name}, line {number}: must be a JSON object or a string")
             yield {"text": value} if isinstance(value, str) else value
 
-    @staticmethod
-    def typed(path: Path, columns: Columns) -> Columns:
-        return fields_of(columns, _JsonLines.rows(path, 0))
+    def typed(self, path: Path, columns: Columns) -> Columns:
+        return fields_of(columns, self.rows(path, 0))
 
-    @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
+    def write(self, path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("wb") as file:
             for row in rows:
                 file.write(document(row) + b"\n")
 
-    @staticmethod
-    def join(parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
+    def join(self, parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("wb") as sink:
             _append(parts, sink)
 
@@ -94,14 +121,12 @@ class _Csv:
     reads_text = True
     stores_types = False
 
-    @staticmethod
-    def survey(path: Path) -> tuple[int, Columns]:
+    def survey(self, path: Path) -> tuple[int, Columns]:
         header = _names(next(_cells(path), []))
         check_unique(path, header)
-        return _survey(_Csv.rows(path, 0), dict.fromkeys(header))
+        return _survey(self.rows(path, 0), dict.fromkeys(header))
 
-    @staticmethod
-    def rows(path: Path, start: int) -> Iterator[Record]:
+    def rows(self, path: Path, start: int) -> Iterator[Record]:
         cells = _cells(path)
         header = _names(next(cells, []))
         for row in islice(filter(None, cells), start, None):
@@ -115,26 +140,23 @@ class _Csv:
                 record[SURPLUS] = row[len(header) :]
             yield record
 
-    @staticmethod
-    def typed(path: Path, columns: Columns) -> Columns:
+    def typed(self, path: Path, columns: Columns) -> Columns:
         return text_fields(columns)
 
-    @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
+    def write(self, path: Path, rows: Sequence[Record], columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            names = _Csv._header(columns, specs)
+            names = _header(columns, specs)
             csv.writer(_LineFeeds(file)).writerows([[cell(row.get(name)) for name in names] for row in rows])
 
-    @staticmethod
-    def join(parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
+    def join(self, parts: Sequence[Path], path: Path, columns: Columns, specs: Sequence[OutputSpec]) -> None:
         with path.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(_LineFeeds(file)).writerow(_Csv._header(columns, specs))
+            csv.writer(_LineFeeds(file)).writerow(_header(columns, specs))
         with path.open("ab") as sink:
             _append(parts, sink)
 
-    @staticmethod
-    def _header(columns: Columns, specs: Sequence[OutputSpec]) -> list[str]:
-        return [*columns, *(spec.name for spec in specs), "error"]
+
+def _header(columns: Columns, specs: Sequence[OutputSpec]) -> list[str]:
+    return [*columns, *(spec.name for spec in specs), "error"]
 
 
 class _LineFeeds:
@@ -208,17 +230,17 @@ def _survey(rows: Iterator[Record], columns: Columns) -> tuple[int, Columns]:
     return n_rows, known
 
 
-READERS: dict[str, Any] = {".txt": _Text, ".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parquet}
-WRITERS: dict[str, Any] = {".jsonl": _JsonLines, ".csv": _Csv, ".parquet": Parquet}
+READERS: Mapping[str, Reader] = {".txt": _Text(), ".jsonl": _JsonLines(), ".csv": _Csv(), ".parquet": Parquet()}
+WRITERS: Mapping[str, Writer] = {".jsonl": _JsonLines(), ".csv": _Csv(), ".parquet": Parquet()}
 
 
-def forms_of(source: Path, target: Path) -> tuple[Any, Any]:
+def forms_of(source: Path, target: Path) -> tuple[Reader, Writer]:
     """The reader of an input and the writer of an output; ConfigError where there is no input, or no such form."""
     require_file(source)
     return form_of(READERS, source), form_of(WRITERS, target)
 
 
-def form_of(forms: Mapping[str, Any], path: Path) -> Any:
+def form_of(forms: Mapping[str, Form], path: Path) -> Form:
     """The entry of READERS or WRITERS for a file; ConfigError names the endings that there are."""
     if path.suffix not in forms:
         raise ConfigError(f"{path.name}: the name must end with one of {', '.join(forms)}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from bert_handler.bulk.scoring import Job, Part, Progress, answer, run
 from bert_handler.config import ENVIRONMENT_PREFIX
-from bert_handler.cpu import cpu_budget
+from bert_handler.cpu import CORES_PER_PROCESS, cpu_budget
 from bert_handler.errors import BertHandlerError, ConfigError, MissingExtraError
 from bert_handler.loading import open_model
 from bert_handler.predictor import Predictor
@@ -32,8 +32,6 @@ try:
 except ImportError as exc:
     raise MissingExtraError("ray[data]", "ray") from exc
 
-CORES_PER_ACTOR = 4
-"""A predictor uses its cores by itself; beyond these, its one interpreter becomes the limit."""
 CLIENT = "ray://"
 
 
@@ -112,7 +110,7 @@ def plan_pool(nodes: Sequence[Mapping[str, float]], actors: int | None, wants_gp
     if not cpus:
         raise ConfigError("the Ray cluster has no CPU to reserve; start its nodes with --num-cpus")
     if actors is None:
-        each: float = max(1, min(CORES_PER_ACTOR, int(min(cpus))))
+        each: float = max(1, min(CORES_PER_PROCESS, int(min(cpus))))
         actors = max(1, sum(int(node // each) for node in cpus))
     else:
         shares = [node / count for node in cpus for count in range(1, actors + 1)]

@@ -23,15 +23,13 @@ class Parquet:
     reads_text = False
     stores_types = True
 
-    @staticmethod
-    def survey(path: Path) -> tuple[int, dict[str, Any]]:
+    def survey(self, path: Path) -> tuple[int, dict[str, Any]]:
         with _readable(path):
             file = _pyarrow_parquet().ParquetFile(path)
         check_unique(path, file.schema_arrow.names)
         return int(file.metadata.num_rows), {field.name: field for field in file.schema_arrow}
 
-    @staticmethod
-    def rows(path: Path, start: int) -> Iterator[Record]:
+    def rows(self, path: Path, start: int) -> Iterator[Record]:
         seen = 0
         with _readable(path):
             for batch in _pyarrow_parquet().ParquetFile(path).iter_batches(batch_size=CHUNK_ROWS):
@@ -39,12 +37,12 @@ class Parquet:
                     yield from batch.slice(max(0, start - seen)).to_pylist()
                 seen += batch.num_rows
 
-    @staticmethod
-    def typed(path: Path, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    def typed(self, path: Path, columns: Mapping[str, Any]) -> Mapping[str, Any]:
         return columns
 
-    @staticmethod
-    def write(path: Path, rows: Sequence[Record], columns: Mapping[str, Any], specs: Sequence[OutputSpec]) -> None:
+    def write(
+        self, path: Path, rows: Sequence[Record], columns: Mapping[str, Any], specs: Sequence[OutputSpec]
+    ) -> None:
         parquet = _pyarrow_parquet()
         import pyarrow
 
@@ -53,8 +51,7 @@ class Parquet:
         arrays = [_array(field, [row.get(field.name) for row in rows]) for field in schema]
         parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), path)
 
-    @staticmethod
-    def join(parts: Sequence[Path], path: Path, columns: Mapping[str, Any], specs: Sequence[OutputSpec]) -> None:
+    def join(self, parts: Sequence[Path], path: Path, columns: Mapping[str, Any], specs: Sequence[OutputSpec]) -> None:
         parquet = _pyarrow_parquet()
         with parquet.ParquetWriter(path, parquet.read_schema(parts[0])) as writer:
             for part in parts:

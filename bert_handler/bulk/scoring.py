@@ -20,7 +20,7 @@ from bert_handler.bulk.formats import READERS, WRITERS, Columns, form_of, forms_
 from bert_handler.bulk.parquet import Record
 from bert_handler.bulk.parts import Parts
 from bert_handler.errors import ConfigError, InvalidRequestError
-from bert_handler.parameters import Parameter, unknown
+from bert_handler.parameters import Parameter
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
@@ -61,7 +61,7 @@ class Job:
         """
         reader, writer = forms_of(source, target)
         n_rows, columns = reader.survey(source)
-        specs = _default_specs(task)
+        specs = task.select_outputs()
         missing = [name for name in task.fields if n_rows and name not in columns]
         if missing:
             raise ConfigError(f"{source.name} has no column {missing[0]!r}; it has {', '.join(columns)}")
@@ -75,14 +75,14 @@ class Job:
     @property
     def reads_text(self) -> bool:
         """Whether the input knows no other type."""
-        return bool(form_of(READERS, self.source).reads_text)
+        return form_of(READERS, self.source).reads_text
 
     def batches(self, start: int) -> Iterator[list[Record]]:
         """The rows behind the first `start` in batches; an empty input has one that is empty.
 
         Raises ConfigError at a row that is not readable.
         """
-        rows: Iterator[Record] = form_of(READERS, self.source).rows(self.source, start)
+        rows = form_of(READERS, self.source).rows(self.source, start)
         batch = list(islice(rows, self.batch_rows))
         if batch or not start:
             yield batch
@@ -148,15 +148,6 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
 def answer(predictor: Predictor, job: Job, records: Sequence[Record]) -> Response:
     """Answer one batch."""
     return _begun(predictor, job, records).wait()
-
-
-def _default_specs(task: Task) -> list[OutputSpec]:
-    known = {spec.name: spec for spec in task.outputs}
-    names = task.model.config.outputs or task.default_outputs
-    for name in names:
-        if name not in known:
-            raise ConfigError(unknown(name, known, "output"))
-    return [known[name] for name in names]
 
 
 def _model_state(task: Task, engine: str, specs: Sequence[OutputSpec]) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ class Engine(ABC):
         """The same model for batches of any shape: itself, where it does not compile each."""
         return self
 
-    def settle(self) -> None:  # noqa: B027
+    def release_load_memory(self) -> None:  # noqa: B027
         """Let go of what loading and the first forward needed and others do not; called once after them."""
 
     def generate(self, batch: Batch, decoding: Decoding, watch: Watch, threads: int) -> list[Generated]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,20 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bert_handler import runtimes
-from bert_handler.artifact import Artifact
-from bert_handler.config import HandlerConfig
-from bert_handler.cost import Cost
-from bert_handler.cpu import cpu_budget
-from bert_handler.engines.base import Batch, Engine
+from bert_handler.engines.base import Batch
+from bert_handler.engines.exported_engine import ExportedEngine
 from bert_handler.errors import ConfigError
 from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import release_mapped
 from bert_handler.tasks.base import Task
 
 onnxruntime = runtimes.onnxruntime()
-logger = logging.getLogger(__name__)
 
 MAX_SECOND_SESSION_BYTES = 150 * 2**20
 """Larger weights are not prepared a second time; they run on one session that has all threads."""
 
 
-class OnnxEngine(Engine):
+class OnnxEngine(ExportedEngine):
     """Two sessions on one memory-mapped file: single-threaded forwards side by side, and one on all cores.
 
     A session's threads are fixed when it is made, so a deep queue and a lone request need one each.
@@ -36,33 +31,20 @@ class OnnxEngine(Engine):
     name = "onnx"
 
     def __init__(self, exported: Exported, narrow: Any, wide: Any, graph: Path) -> None:
-        self._graph = graph
-        self._inputs = exported.inputs
-        self._outputs = exported.outputs
-        self._cost = exported.cost
-        self.rounding = exported.rounding
+        super().__init__(exported, graph)
         self._narrow = narrow
         self._wide = wide
 
     @classmethod
-    def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> OnnxEngine:
-        if device != "cpu":
-            raise ConfigError(f"device={device!r}: the onnx engine runs on the CPU; use engine: torch on a GPU")
-        exported = Exported.require(artifact, cls.name, task.name, config.quantization)
-        path = artifact.directory / exported.file
-        cores = cpu_budget(config.threads).cores
-        wide = session(path, cores)
-        small = sum(file.stat().st_size for file in path.parent.iterdir()) <= MAX_SECOND_SESSION_BYTES
-        narrow = wide if cores == 1 or not small else session(path, 1)
-        return cls(exported, narrow, wide, path)
+    def open(cls, exported: Exported, graph: Path, task: Task, cores: int) -> OnnxEngine:
+        wide = session(graph, cores)
+        small = sum(file.stat().st_size for file in graph.parent.iterdir()) <= MAX_SECOND_SESSION_BYTES
+        narrow = wide if cores == 1 or not small else session(graph, 1)
+        return cls(exported, narrow, wide, graph)
 
-    def settle(self) -> None:
+    def release_load_memory(self) -> None:
         # What the sessions have not packed stays mapped: the embeddings, of which a text needs few rows.
         release_mapped(weights_file(self._graph))
-
-    @property
-    def cost(self) -> Cost:
-        return self._cost
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         arrays = batch.arrays()

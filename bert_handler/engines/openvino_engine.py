@@ -10,12 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bert_handler import runtimes
-from bert_handler.artifact import Artifact
-from bert_handler.config import HandlerConfig
-from bert_handler.cost import Cost
-from bert_handler.cpu import cpu_budget
-from bert_handler.engines.base import Batch, Engine, check_vocabulary
-from bert_handler.errors import ConfigError
+from bert_handler.engines.base import Batch, check_vocabulary
+from bert_handler.engines.exported_engine import ExportedEngine
 from bert_handler.exported import Exported, weights_file
 from bert_handler.memory import keep_large_buffers_apart, release_mapped, trim_heap
 from bert_handler.tasks.base import Task
@@ -23,7 +19,7 @@ from bert_handler.tasks.base import Task
 openvino = runtimes.openvino()
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(ExportedEngine):
     """One compiled model with a stream a core: its streams share the weights.
 
     A stream has a fixed thread, so a lone request runs on one core.
@@ -32,25 +28,17 @@ class OpenVinoEngine(Engine):
     name = "openvino"
 
     def __init__(self, exported: Exported, compiled: Any, streams: int, graph: Path) -> None:
-        self._graph = graph
-        self._inputs = exported.inputs
-        self._outputs = exported.outputs
-        self._cost = exported.cost
-        self.rounding = exported.rounding
+        super().__init__(exported, graph)
         # A request is not thread-safe; whoever computes takes one and puts it back.
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(compiled.create_infer_request())
 
     @classmethod
-    def load(cls, artifact: Artifact, task: Task, config: HandlerConfig, device: str) -> OpenVinoEngine:
-        if device != "cpu":
-            raise ConfigError(f"device={device!r}: the openvino engine runs on the CPU; use engine: torch on a GPU")
-        exported = Exported.require(artifact, cls.name, task.name, config.quantization)
-        if n_embeddings := artifact.model_config.get("vocab_size"):
+    def open(cls, exported: Exported, graph: Path, task: Task, cores: int) -> OpenVinoEngine:
+        if n_embeddings := task.model.model_config.get("vocab_size"):
             check_vocabulary(n_embeddings, task)
         keep_large_buffers_apart()
-        cores = cpu_budget(config.threads).cores
         settings = {
             "NUM_STREAMS": str(cores),
             "INFERENCE_NUM_THREADS": str(cores),
@@ -60,18 +48,14 @@ class OpenVinoEngine(Engine):
             # Its default, 5,000 prepared operators a stream, grows for hours under texts of all lengths.
             "CPU_RUNTIME_CACHE_CAPACITY": "16",
         }
-        core, graph = openvino.Core(), artifact.directory / exported.file
+        core = openvino.Core()
         compiled = core.compile_model(core.read_model(str(graph)), "CPU", settings)
         return cls(exported, compiled, cores, graph)
 
-    def settle(self) -> None:
+    def release_load_memory(self) -> None:
         # The weights are packed for their kernels in the first forward, and stay mapped.
         release_mapped(weights_file(self._graph))
         trim_heap()
-
-    @property
-    def cost(self) -> Cost:
-        return self._cost
 
     def forward(self, batch: Batch, threads: int) -> Mapping[str, NDArray[Any]]:
         arrays = batch.arrays()

@@ -25,7 +25,7 @@ SAFETY = 0.8
 """Of the time that is left, what a further round may be expected to take."""
 
 
-class Twin:
+class ModelCopy:
     """The model's modules a second time, around the same weights.
 
     Captum and this class hook into modules; on the served model the hooks would change the answers
@@ -68,11 +68,11 @@ class Twin:
         return output if self._given is None else self._given
 
 
-class Scene:
+class ProbedInputs:
     """One question, as tensors: its embeddings, those of its baseline, and the probed number."""
 
-    def __init__(self, twin: Twin, question: Question, clock: Clock, device: torch.device) -> None:
-        self._twin = twin
+    def __init__(self, model: ModelCopy, question: Question, clock: Clock, device: torch.device) -> None:
+        self._model = model
         self._probe = question.probe
         self.clock = clock
         inputs = question.row.inputs
@@ -81,7 +81,7 @@ class Scene:
         self.ids = self.inputs[self._names.index("input_ids")]
         self.weights = torch.from_numpy(question.probe.weights)[None].to(device)
         with torch.no_grad():
-            self.embedded = twin.embeddings(self.ids)
+            self.embedded = model.embeddings(self.ids)
             self.baseline = self._baseline(question, device)
 
     def _baseline(self, question: Question, device: torch.device) -> torch.Tensor:
@@ -89,7 +89,7 @@ class Scene:
         if question.baseline is None:
             return torch.where(replaced, torch.zeros_like(self.embedded), self.embedded)
         ids = torch.from_numpy(np.array(question.baseline))[None].to(device)
-        return torch.where(replaced, self._twin.embeddings(ids), self.embedded)
+        return torch.where(replaced, self._model.embeddings(ids), self.embedded)
 
     @property
     def arguments(self) -> tuple[torch.Tensor, ...]:
@@ -98,13 +98,13 @@ class Scene:
 
     def of_embeddings(self, embeddings: torch.Tensor, weights: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         """The probed number of each row whose embeddings are given, (rows,)."""
-        with self._twin.given(embeddings):
+        with self._model.given(embeddings):
             return self.of_ids(inputs[self._names.index("input_ids")], weights, *inputs)
 
     def of_ids(self, ids: torch.Tensor, weights: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         """The probed number of each row, (rows,)."""
         self.clock.check()
-        outputs = self._twin.graph(**{**dict(zip(self._names, inputs)), "input_ids": ids})
+        outputs = self._model.graph(**{**dict(zip(self._names, inputs)), "input_ids": ids})
         return _read(self._probe, outputs[self._probe.output], weights)
 
     def value(self, embeddings: torch.Tensor) -> float:
@@ -116,29 +116,31 @@ class Scene:
 class GradientMethod(Method):
     """What the gradient methods have in common; one attribution runs at a time."""
 
-    def __init__(self, twin: Twin, device: torch.device, max_batch_tokens: int) -> None:
-        self.twin = twin
+    def __init__(self, model: ModelCopy, device: torch.device, max_batch_tokens: int) -> None:
+        self.model = model
         self._device = device
         self._max_batch_tokens = max_batch_tokens
 
     def attribute(self, question: Question, options: Options, clock: Clock) -> Attribution:
-        with self.twin.lock:
+        with self.model.lock:
             torch.set_num_threads(clock.threads)
             # The first forwards are let through: without them there would be nothing to answer.
-            scene = Scene(self.twin, question, clock.unlimited(), self._device)
-            ends = scene.value(scene.embedded), scene.value(scene.baseline)
-            return self._attribute(scene, ends, options, clock)
+            probed = ProbedInputs(self.model, question, clock.unlimited(), self._device)
+            ends = probed.value(probed.embedded), probed.value(probed.baseline)
+            return self._attribute(probed, ends, options, clock)
 
-    def _attribute(self, scene: Scene, ends: tuple[float, float], options: Options, clock: Clock) -> Attribution:
-        return Attribution(_tokens(self.gradients(scene)), *ends, 1)
+    def _attribute(
+        self, probed: ProbedInputs, ends: tuple[float, float], options: Options, clock: Clock
+    ) -> Attribution:
+        return Attribution(_tokens(self.gradients(probed)), *ends, 1)
 
-    def gradients(self, scene: Scene) -> torch.Tensor:
+    def gradients(self, probed: ProbedInputs) -> torch.Tensor:
         """Attributions of one step, (1, L, size)."""
         raise NotImplementedError
 
-    def batch_size(self, scene: Scene, options: Options) -> int:
+    def batch_size(self, probed: ProbedInputs, options: Options) -> int:
         """Steps of one forward."""
-        return step_rows(options, self._max_batch_tokens, scene.ids.shape[1])
+        return step_rows(options, self._max_batch_tokens, probed.ids.shape[1])
 
 
 class IntegratedGradients(GradientMethod):
@@ -149,16 +151,18 @@ class IntegratedGradients(GradientMethod):
     zero (Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks").
     """
 
-    def _attribute(self, scene: Scene, ends: tuple[float, float], options: Options, clock: Clock) -> Attribution:
+    def _attribute(
+        self, probed: ProbedInputs, ends: tuple[float, float], options: Options, clock: Clock
+    ) -> Attribution:
         from captum.attr import IntegratedGradients as Captum
 
-        captum, size = Captum(scene.of_embeddings), self.batch_size(scene, options)
+        captum, size = Captum(probed.of_embeddings), self.batch_size(probed, options)
 
         def run(n_steps: int) -> Attribution:
             attributions = captum.attribute(
-                scene.embedded,
-                scene.baseline,
-                additional_forward_args=scene.arguments,
+                probed.embedded,
+                probed.baseline,
+                additional_forward_args=probed.arguments,
                 n_steps=n_steps,
                 internal_batch_size=size,
             )
@@ -166,39 +170,41 @@ class IntegratedGradients(GradientMethod):
 
         if options.n_steps is not None and clock.deadline is None:
             return run(options.n_steps)
-        return best_in_time(run, options, clock, scene)
+        return best_in_time(run, options, clock, probed)
 
 
 class InputXGradient(GradientMethod):
     """The gradient at the word embeddings times these."""
 
-    def gradients(self, scene: Scene) -> torch.Tensor:
+    def gradients(self, probed: ProbedInputs) -> torch.Tensor:
         from captum.attr import InputXGradient as Captum
 
-        embedded = scene.embedded.clone().requires_grad_()
-        found: torch.Tensor = Captum(scene.of_embeddings).attribute(embedded, additional_forward_args=scene.arguments)
+        embedded = probed.embedded.clone().requires_grad_()
+        found: torch.Tensor = Captum(probed.of_embeddings).attribute(embedded, additional_forward_args=probed.arguments)
         return found
 
 
 class LayerGradientXActivation(GradientMethod):
     """The gradient at the encoder's input, positions and segments included, times that."""
 
-    def gradients(self, scene: Scene) -> torch.Tensor:
+    def gradients(self, probed: ProbedInputs) -> torch.Tensor:
         from captum.attr import LayerGradientXActivation as Captum
 
-        found: torch.Tensor = Captum(scene.of_ids, self.twin.embedding_block).attribute(
-            scene.ids, additional_forward_args=scene.arguments
+        found: torch.Tensor = Captum(probed.of_ids, self.model.embedding_block).attribute(
+            probed.ids, additional_forward_args=probed.arguments
         )
         return found
 
 
-def best_in_time(run: Callable[[int], Attribution], options: Options, clock: Clock, scene: Scene) -> Attribution:
+def best_in_time(
+    run: Callable[[int], Attribution], options: Options, clock: Clock, probed: ProbedInputs
+) -> Attribution:
     """Take more steps until they are enough or the time is used up; the smallest delta wins."""
     asked = options.n_steps
     n_steps = min(FIRST_STEPS, asked or FIRST_STEPS)
     started = clock.left_s()
     best = run(n_steps)
-    scene.clock = clock
+    probed.clock = clock
     while not _enough(best, n_steps, options):
         taken = started - clock.left_s() if clock.deadline is not None else 0.0
         room = int(n_steps * SAFETY * clock.left_s() / taken) if taken > 0 else MAX_AUTO_STEPS

@@ -18,9 +18,10 @@ from bert_handler.decisions import Probe
 from bert_handler.engines.base import Engine, collate
 from bert_handler.errors import RequestError, UnservableError
 from bert_handler.explanations.clock import Clock
-from bert_handler.explanations.options import FEATURE_ABLATION, Options
+from bert_handler.explanations.options import Options
 from bert_handler.schema import FloatArray, IntArray, Row
 from bert_handler.tasks.base import Task
+from bert_handler.tasks.explanation_parameters import FEATURE_ABLATION
 
 
 @dataclass(frozen=True)

@@ -4,63 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter, check_unicode, describe, whole_number
-from bert_handler.tasks.base import EXPLANATION_FIELDS
-
-INTEGRATED_GRADIENTS = "integrated_gradients"
-INPUT_X_GRADIENT = "input_x_gradient"
-LAYER_GRADIENT_X_ACTIVATION = "layer_gradient_x_activation"
-FEATURE_ABLATION = "feature_ablation"
-METHODS = (INTEGRATED_GRADIENTS, INPUT_X_GRADIENT, LAYER_GRADIENT_X_ACTIVATION, FEATURE_ABLATION)
-BASELINES = ("pad", "mask", "zero", "text")
+from bert_handler.tasks.explanation_parameters import EXPLANATION_FIELDS, EXPLANATION_PARAMETERS
 
 MAX_STEPS = 1000
 MAX_TARGETS = 16
 
-Target = Union[str, int]
-
-PARAMETERS = (
-    Parameter(
-        "method",
-        str,
-        None,
-        "how it is computed; default: integrated gradients, or ablation without gradients",
-        choices=METHODS,
-    ),
-    Parameter(
-        "baseline",
-        str,
-        None,
-        "what stands for an absent word; default: pad, or mask for ablation where there is a mask token",
-        choices=BASELINES,
-    ),
-    Parameter("baseline_text", str, None, "the text whose words take the places; makes the baseline text"),
-    Parameter("tolerance", float, 0.02, "largest convergence delta with n_steps: auto", minimum=0),
-    Parameter("internal_batch_size", int, None, "most sequences of one step; their tokens have a bound too", 1, 4096),
-    Parameter("deadline_ms", int, None, "time for the answer, queueing included", minimum=1),
-    Parameter("on_deadline", str, "partial", "the best answer so far, or 504", choices=("partial", "error")),
-)
-"""Beside `target` and `n_steps`, which are of more than one kind."""
-_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+_DEFAULTS = {parameter.name: parameter.default for parameter in EXPLANATION_PARAMETERS}
+_BY_NAME = {parameter.name: parameter for parameter in EXPLANATION_PARAMETERS}
 
 
 @dataclass(frozen=True)
 class Options:
     """One instance's options, checked.  n_steps: None for as many as the tolerance needs."""
 
-    targets: tuple[Target, ...] = ()
-    method: str | None = None
-    baseline: str | None = None
-    baseline_text: str | None = None
+    method: str | None
+    baseline: str | None
+    baseline_text: str | None
+    tolerance: float
+    internal_batch_size: int | None
+    deadline_ms: int | None
+    on_deadline: str
+    targets: tuple[str | int, ...] = ()
     n_steps: int | None = 50
-    tolerance: float = 0.02
-    internal_batch_size: int | None = None
-    deadline_ms: int | None = None
-    on_deadline: str = "partial"
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
@@ -78,7 +48,7 @@ class Options:
                 raise InvalidRequestError("parameter baseline_text needs baseline: text")
         elif values.get("baseline") == "text":
             raise InvalidRequestError("parameter baseline_text is missing; baseline is text")
-        return cls(**values)
+        return cls(**{**_DEFAULTS, **values})
 
 
 def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -104,7 +74,7 @@ def _n_steps(value: Any) -> int | None:
     return value
 
 
-def _targets(value: Any) -> tuple[Target, ...]:
+def _targets(value: Any) -> tuple[str | int, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         # Parameters of V2 are scalars: a list travels as its JSON.
         try:

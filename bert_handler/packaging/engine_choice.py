@@ -223,7 +223,7 @@ class Trial:
         answers, start = [], 0
         for encoded in self._samples.encoded:
             rows = [by_row[start + i] for i in range(len(encoded.rows))]
-            answers.append(self._task.gist(self._task.decode(encoded, rows)["predict"]))
+            answers.append(self._task.comparable(self._task.decode(encoded, rows)["predict"]))
             start += len(rows)
         return answers
 

@@ -75,5 +75,4 @@ def mixed(task: Task, taken: Samples) -> Batch:
 
 
 def _collate(task: Task, rows: Sequence[Row]) -> Batch:
-    spec = task.model.tokenizer.spec
-    return collate(rows, {"input_ids": spec.pad_id, "token_type_ids": spec.pad_type_id})
+    return collate(rows, task.model.tokenizer.spec.padding)

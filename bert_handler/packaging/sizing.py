@@ -13,6 +13,7 @@ from math import ceil, inf
 from pathlib import Path
 
 from bert_handler.artifact import MANIFEST, stated_identity
+from bert_handler.cpu import CORES_PER_PROCESS
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.packaging import weights
 from bert_handler.unpacking import DAMAGE, refuse_tar
@@ -26,8 +27,6 @@ WORKER_BYTES = 480 * MIB
 """A worker before its weights: Python, torch, transformers, activations of one micro-batch."""
 WEIGHTS_FACTOR = 1.3
 """Resident bytes a byte of weights: they are read, converted and shared out once."""
-CORES_PER_WORKER = 4
-"""A worker uses its cores by itself; beyond these, its one interpreter becomes the limit."""
 
 CPU, MEMORY, GPU_MEMORY = "1", "2Gi", "4Gi"
 """Of a pod where none is given; `default_memory` gives a large model more."""
@@ -103,7 +102,7 @@ def plan_workers(weight_bytes: int, cpus: float, memory_bytes: int, workers: int
             f"of which TorchServe takes {mib(FRONTEND_BYTES + WRAPPER_BYTES)}; give at least --memory {mib(needed)}"
         )
     cores = max(1, int(cpus))
-    count = workers or min(fit, ceil(cores / CORES_PER_WORKER))
+    count = workers or min(fit, ceil(cores / CORES_PER_PROCESS))
     return WorkerPlan(
         count,
         max(1, cores // count),

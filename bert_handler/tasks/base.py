@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.decisions import Decision
-from bert_handler.errors import InvalidRequestError, RequestError, RequestTooLargeError, UnservableError
+from bert_handler.errors import (
+    ConfigError,
+    InvalidRequestError,
+    RequestError,
+    RequestTooLargeError,
+    UnservableError,
+)
 from bert_handler.generation import TextStream
 from bert_handler.parameters import Parameter, check_unicode, describe, unknown
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Row, Tokens
 from bert_handler.scores import is_finite
+from bert_handler.tasks.explanation_parameters import EXPLANATION_FIELDS
 from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tasks.size import Size, check_sizes
 from bert_handler.tokenization import Encoded, Text, Truncation
@@ -31,21 +39,6 @@ NOT_FINITE = "the model's output for this instance is not a finite number (infin
 TRUNCATIONS = ("error", "truncate", "stride")
 TRUNCATION = Parameter("truncation", str, "truncate", "what happens to a text that is too long", choices=TRUNCATIONS)
 STRIDE = Parameter("stride", int, 64, "tokens that two windows share with truncation: stride", minimum=0)
-
-EXPLANATION_FIELDS = frozenset(
-    {
-        "target",
-        "method",
-        "baseline",
-        "baseline_text",
-        "n_steps",
-        "tolerance",
-        "internal_batch_size",
-        "deadline_ms",
-        "on_deadline",
-    }
-)
-"""Keys that matter to explanations alone and that predictions ignore; KServe's sample requests carry `target`."""
 
 
 class Task(ABC):
@@ -108,7 +101,23 @@ class Task(ABC):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         """Turn the graph's outputs for one instance's rows into its outputs by name."""
 
-    def gist(self, answer: Any) -> Any:
+    @cached_property
+    def output_specs(self) -> Mapping[str, OutputSpec]:
+        """The outputs by name."""
+        return {spec.name: spec for spec in self.outputs}
+
+    def select_outputs(self, names: Sequence[str] | None = None) -> list[OutputSpec]:
+        """The outputs of these names, else those that are sent where a request names none.
+
+        Raises ConfigError where the task has no output of a name.
+        """
+        known = self.output_specs
+        try:
+            return [known[name] for name in names or self.model.config.outputs or self.default_outputs]
+        except KeyError as exc:
+            raise ConfigError(unknown(exc.args[0], known, "output")) from exc
+
+    def comparable(self, answer: Any) -> Any:
         """What of a `predict` output must be the same whatever engine has computed it."""
         return answer
 
@@ -156,6 +165,13 @@ class Task(ABC):
         parameters = example.parameters
         return Truncation(parameters["truncation"], self.model.max_length, parameters["stride"], names=self.segments)
 
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:  # noqa: B027
+        """Refuse parameters that are wrong together, or for this model.
+
+        given: what a request or the settings say.  merged: all parameters, as they apply.
+        Raises RequestError, whose message begins with the name of one.
+        """
+
     # ---- one way for every task -------------------------------------------------------------
 
     def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -175,7 +191,19 @@ class Task(ABC):
                 merged[name] = parameter.parse(value)
             except ValueError as exc:
                 raise InvalidRequestError(f"parameter {exc}") from exc
+        try:
+            self.check_parameters(given, merged)
+        except RequestError as exc:
+            raise type(exc)(f"parameter {exc}") from exc
         return merged
+
+    def check_settings(self) -> None:
+        """Check the parameters that the settings give; ConfigError names a wrong one."""
+        settings = self.model.config.parameters
+        try:
+            self.check_parameters(settings, settings)
+        except RequestError as exc:
+            raise ConfigError(f"setting {exc}") from exc
 
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         """Check one instance against the task's fields and parameters."""

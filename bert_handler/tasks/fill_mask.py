@@ -117,7 +117,7 @@ class FillMask(Task):
         filled = [self._filled(ids.tolist(), mask, ranking, len(masks) == 1) for mask, ranking in zip(masks, best)]
         return {"predict": filled[0] if len(filled) == 1 else filled}
 
-    def gist(self, answer: Any) -> Any:
+    def comparable(self, answer: Any) -> Any:
         """The best token of each mask: of those that follow, many are nearly equal."""
         rankings = answer if isinstance(answer[0], list) else [answer]
         return [ranking[0]["token"] for ranking in rankings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -52,6 +53,12 @@ class EncodedExample(NamedTuple):
     @property
     def n_tokens(self) -> int:
         return sum(sequence.n_tokens for sequence in self.sequences)
+
+    @property
+    def row_ranges(self) -> list[range]:
+        """The rows of each sequence, one a window."""
+        ends = list(accumulate(len(sequence.windows) for sequence in self.sequences))
+        return list(map(range, [0, *ends], ends))
 
     @property
     def truncated(self) -> bool:

@@ -18,7 +18,11 @@ from bert_handler.tasks.instances import EncodedExample
 from bert_handler.tasks.windows import mean_over_windows
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
-FUNCTIONS = ("default", "softmax", "sigmoid", "none")
+SCORE_FUNCTIONS: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}
 
 
 class SequenceClassification(Task):
@@ -31,7 +35,13 @@ class SequenceClassification(Task):
     optional_fields = ("text_pair",)
     parameters = (
         Parameter("top_k", int, None, "answer with the k best labels instead of one", minimum=1),
-        Parameter("function_to_apply", str, "default", "what makes logits probabilities", choices=FUNCTIONS),
+        Parameter(
+            "function_to_apply",
+            str,
+            "default",
+            "what makes logits probabilities",
+            choices=("default", *SCORE_FUNCTIONS),
+        ),
         Parameter("threshold", float, None, "answer with every label at least as probable", minimum=0, maximum=1),
         TRUNCATION,
         STRIDE,
@@ -69,7 +79,7 @@ class SequenceClassification(Task):
         logits = mean_over_windows(rows, "logits")
         parameters = encoded.example.parameters
         function = self._function(parameters["function_to_apply"])
-        scores = FUNCTION[function](logits)
+        scores = SCORE_FUNCTIONS[function](logits)
         if self.problem_type == "regression":
             value = scores[0] if len(scores) == 1 else scores
             return {"predict": value, "score": value, "logits": logits}
@@ -85,7 +95,7 @@ class SequenceClassification(Task):
     ) -> Decision:
         logits = mean_over_windows(rows, "logits")
         labels = self.model.labels
-        scores = FUNCTION[self._function(encoded.example.parameters["function_to_apply"])](logits)
+        scores = SCORE_FUNCTIONS[self._function(encoded.example.parameters["function_to_apply"])](logits)
         best = int(scores.argmax())
         targets = [
             Target(
@@ -120,10 +130,3 @@ class SequenceClassification(Task):
 
     def _vector(self, name: str) -> OutputSpec:
         return OutputSpec(name, "FP32", (len(self.model.labels),))
-
-
-FUNCTION: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
-    "softmax": softmax,
-    "sigmoid": sigmoid,
-    "none": lambda logits: logits,
-}

@@ -11,7 +11,7 @@ import numpy as np
 
 from bert_handler import jsonio
 from bert_handler.ending import ENDING
-from bert_handler.errors import ConfigError, DeadlineError, InvalidRequestError, RequestTooLargeError
+from bert_handler.errors import DeadlineError, InvalidRequestError, RequestTooLargeError
 from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, TextStream
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Row
@@ -92,10 +92,6 @@ class TextGeneration(Task):
         # A causal model's positions hold the text and the answer, an encoder-decoder's each of them.
         self._positions = model.max_length if self.is_causal else config.get("max_position_embeddings")
         self._defaults = self._model_defaults()
-        try:
-            self._check(model.config.parameters, model.config.parameters)
-        except InvalidRequestError as exc:
-            raise ConfigError(str(exc).replace("parameter ", "setting ", 1)) from exc
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -110,12 +106,6 @@ class TextGeneration(Task):
 
     # ---- parameters -------------------------------------------------------------------------
 
-    def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
-        merged = super().parse_parameters(given, base)
-        if given:
-            self._check(given, merged)
-        return merged
-
     def value(self, parameters: Mapping[str, Any], name: str) -> Any:
         """A parameter as it applies: the request's, the settings', or the model's default."""
         return self._defaults[name] if parameters[name] is None else parameters[name]
@@ -128,24 +118,24 @@ class TextGeneration(Task):
             return Decoding(**values)
         return Decoding(**values, seed=parameters["seed"])
 
-    def _check(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
         """Refuse what is out of the model's bounds, and what would have no effect."""
         asked, limit = merged["max_new_tokens"], merged["max_new_tokens_limit"]
         if asked is not None and asked > limit:
-            raise InvalidRequestError(f"parameter max_new_tokens={asked}; max_new_tokens_limit is {limit}")
+            raise InvalidRequestError(f"max_new_tokens={asked}; max_new_tokens_limit is {limit}")
         if asked is not None and self._positions and asked >= self._positions:
             raise InvalidRequestError(
-                f"parameter max_new_tokens={asked} leaves no room: the model has {self._positions} positions"
+                f"max_new_tokens={asked} leaves no room: the model has {self._positions} positions"
             )
         sampled = self.value(merged, "do_sample")
         for name in SAMPLING:
             if not sampled and given.get(name) is not None:
-                raise InvalidRequestError(f"parameter {name} has no effect without do_sample: true")
+                raise InvalidRequestError(f"{name} has no effect without do_sample: true")
         if sampled and self.value(merged, "num_beams") > 1:
-            raise InvalidRequestError("parameter num_beams must be 1 with do_sample: true")
+            raise InvalidRequestError("num_beams must be 1 with do_sample: true")
         for text in merged["stop"] or ():
             if not 0 < len(text) <= MAX_STOP_LENGTH:
-                raise InvalidRequestError(f"parameter stop: each string must have 1 to {MAX_STOP_LENGTH} characters")
+                raise InvalidRequestError(f"stop: each string must have 1 to {MAX_STOP_LENGTH} characters")
 
     def _model_defaults(self) -> Mapping[str, Any]:
         defaults = dict(DEFAULTS)

@@ -13,7 +13,7 @@ from bert_handler import jsonio
 from bert_handler.decisions import Decision, Probe, Target, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, describe, whole_number
-from bert_handler.schema import FloatArray, Instance, IntArray, OutputSpec, Prediction
+from bert_handler.schema import FloatArray, Instance, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
 from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
 from bert_handler.tasks.instances import EncodedExample, Example, Model
@@ -89,7 +89,8 @@ class TextRanking(Task):
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
         logits = np.array([row["logits"][0] for row in rows], dtype=np.float32)
-        scores = self._scored(np.maximum.reduceat(logits, first_rows(encoded)), parameters)
+        best = np.maximum.reduceat(logits, [own.start for own in encoded.row_ranges])
+        scores = self._scored(best, parameters)
         order = np.argsort(-scores, kind="stable")[: parameters["top_k"]]
         return {"predict": order.tolist(), "scores": scores}
 
@@ -101,12 +102,13 @@ class TextRanking(Task):
         references: Sequence[Prediction] = (),
     ) -> Decision:
         logits = np.array([row["logits"][0] for row in rows], dtype=np.float32)
-        windows = np.split(logits, first_rows(encoded)[1:])
+        ranges = encoded.row_ranges
+        windows = [logits[own.start : own.stop] for own in ranges]
         scores = self._scored(np.array([own.max() for own in windows], dtype=np.float32), encoded.example.parameters)
         best = int(scores.argmax())
         targets = []
         for index in [self._document(item, encoded.example.fields["documents"]) for item in asked] or [best]:
-            row = int(first_rows(encoded)[index] + windows[index].argmax())
+            row = ranges[index][int(windows[index].argmax())]
             parts = {"": [Probe(row, "logits", one_hot((1,), [0]))]}
             targets.append(Target(str(index), parts, float(scores[index])))
         return Decision(str(best), float(scores[best]), targets)
@@ -121,12 +123,6 @@ class TextRanking(Task):
         if isinstance(index, int) and 0 <= index < len(documents):
             return index
         raise InvalidRequestError(f"target: must be the index of a document, from 0 to {len(documents) - 1}")
-
-
-def first_rows(encoded: EncodedExample) -> IntArray:
-    """The first row of each document, int64 (n_documents,)."""
-    counts = [len(sequence.windows) for sequence in encoded.sequences]
-    return np.cumsum([0, *counts[:-1]])
 
 
 def documents_of(value: Any) -> list[Any]:

@@ -54,10 +54,6 @@ class ZeroShotClassification(Task):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         self.entailment, self.contradiction = inference_ids(model.labels.names)
-        try:
-            self._check(model.config.parameters)
-        except InvalidRequestError as exc:
-            raise ConfigError(str(exc).replace("parameter ", "setting ", 1)) from exc
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -69,12 +65,6 @@ class ZeroShotClassification(Task):
             OutputSpec("labels", "BYTES", shape),
             OutputSpec("scores", "FP32", shape),
         )
-
-    def parse_parameters(self, given: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
-        merged = super().parse_parameters(given, base)
-        if given:
-            self._check(merged)
-        return merged
 
     def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
         example = super().parse(instance, base)
@@ -102,10 +92,7 @@ class ZeroShotClassification(Task):
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
-        logits, start = [], 0
-        for sequence in encoded.sequences:
-            logits.append(mean_over_windows(rows[start : start + len(sequence.windows)], "logits"))
-            start += len(sequence.windows)
+        logits = [mean_over_windows(rows[own.start : own.stop], "logits") for own in encoded.row_ranges]
         scores = self._scores(np.stack(logits), multi_label=parameters["multi_label"])
         order = np.argsort(-scores, kind="stable")
         labels = tuple(parameters["candidate_labels"][i] for i in order)
@@ -122,13 +109,11 @@ class ZeroShotClassification(Task):
         labels = list(encoded.example.parameters["candidate_labels"])
         ordered = self.decode(encoded, rows)
         scores = dict(zip(ordered["labels"], map(float, ordered["scores"])))
-        n_windows = [len(sequence.windows) for sequence in encoded.sequences]
+        ranges = encoded.row_ranges
         entailed = one_hot((len(self.model.labels),), [self.entailment])
         targets = []
         for label in [self._label(item, labels) for item in asked] or [ordered["predict"]]:
-            index = labels.index(label)
-            first = sum(n_windows[:index])
-            own = range(first, first + n_windows[index])
+            own = ranges[labels.index(label)]
             targets.append(Target(label, mean_probes(own, "logits", entailed), scores[label]))
         return Decision(ordered["predict"], float(ordered["score"]), targets)
 
@@ -145,15 +130,15 @@ class ZeroShotClassification(Task):
             return softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
         return softmax(logits[:, self.entailment])
 
-    def _check(self, merged: Mapping[str, Any]) -> None:
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
         template = merged["hypothesis_template"]
         if "{}" not in template:
-            raise InvalidRequestError("parameter hypothesis_template must have {} where the label goes")
-        self.check_text("parameter hypothesis_template", template)
+            raise InvalidRequestError("hypothesis_template must have {} where the label goes")
+        self.check_text("hypothesis_template", template)
         for label in merged["candidate_labels"] or ():
-            self.check_text("parameter candidate_labels", label)
+            self.check_text("candidate_labels", label)
             if not label.strip():
-                raise InvalidRequestError("parameter candidate_labels has an empty label")
+                raise InvalidRequestError("candidate_labels has an empty label")
 
 
 def inference_ids(labels: Sequence[str]) -> tuple[int, int]:

@@ -34,6 +34,11 @@ class TokenizerSpec:
     special_ids: tuple[int, ...] = ()
     do_lower_case: bool | None = None
 
+    @property
+    def padding(self) -> Mapping[str, int]:
+        """What fills each input of a shorter row; 0 where it is not named."""
+        return {"input_ids": self.pad_id, "token_type_ids": self.pad_type_id}
+
     @classmethod
     def read(cls, path: Path) -> TokenizerSpec:
         """Read tokenizer_spec.json; ConfigError names the key that is missing or unknown."""

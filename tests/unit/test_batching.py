@@ -17,9 +17,9 @@ import pytest
 from bert_handler import cores
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
-from bert_handler.errors import DeviceLostError, InternalError, QueueFullError
+from bert_handler.errors import DeviceLostError, InternalError, NotReadyError, QueueFullError
 from bert_handler.schema import Row
-from bert_handler.tickets import Ticket, settle
+from bert_handler.tickets import Ticket, resolve_futures
 
 LIMITS = Limits(max_batch_tokens=64, max_batch_rows=8, max_queue_rows=100, cost=Cost(start=5))
 
@@ -196,14 +196,14 @@ def test_a_patient_ticket_does_not_outwait_its_model(forwards):
     forwards.gate.clear()
     closing = threading.Timer(0.1, scheduler.close)
     closing.start()
-    with pytest.raises(QueueFullError, match="unloaded"):
+    with pytest.raises(NotReadyError, match="unloaded"):
         scheduler.enqueue([patient([row()] * 500)])
     forwards.gate.set()
     closing.join()
 
 
 def patient(rows):
-    ticket = Ticket(rows, None, Future(), settle)
+    ticket = Ticket(rows, None, Future(), resolve_futures)
     ticket.patient = True
     return ticket
 
@@ -213,7 +213,7 @@ def test_closing_answers_what_waits(forwards):
     futures = [scheduler.submit([row(length)]) for length in (3, 30, 60)]
     scheduler.close()
     assert [lengths(future) for future in futures] == [[3], [30], [60]]
-    with pytest.raises(QueueFullError, match="unloaded"):
+    with pytest.raises(NotReadyError, match="unloaded"):
         scheduler.submit([row()])
 
 

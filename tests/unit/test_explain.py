@@ -16,18 +16,17 @@ from bert_handler.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
+    NotReadyError,
     QueueFullError,
     RequestTooLargeError,
     UnservableError,
 )
 from bert_handler.explain import Explainer
 from bert_handler.explanations import methods
-from bert_handler.explanations.gradients import Scene
-from bert_handler.explanations.options import Options
+from bert_handler.explanations.gradients import ProbedInputs
 from bert_handler.predictor import Predictor
 from bert_handler.schema import Failure, Request, Row, Tokens
 from bert_handler.serving import Call
-from bert_handler.tasks.base import EXPLANATION_FIELDS
 from bert_handler.tasks.question_answering import Spans
 from tests.zoo import ENCODERS
 
@@ -316,9 +315,11 @@ def test_a_defect_while_options_are_read_is_the_requests_own(bert, monkeypatch):
 @pytest.fixture
 def rows(monkeypatch):
     """Of the forwards of explanations, one number each."""
-    seen, of_ids = [], Scene.of_ids
+    seen, of_ids = [], ProbedInputs.of_ids
     monkeypatch.setattr(methods, "collate", lambda rows, padding: seen.append(len(rows)) or collate(rows, padding))
-    monkeypatch.setattr(Scene, "of_ids", lambda self, ids, *rest: seen.append(len(ids)) or of_ids(self, ids, *rest))
+    monkeypatch.setattr(
+        ProbedInputs, "of_ids", lambda self, ids, *rest: seen.append(len(ids)) or of_ids(self, ids, *rest)
+    )
     return seen
 
 
@@ -417,7 +418,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes(bert):
     waiting = [explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1})) for _ in range(3)]
     explainer.close()
     assert [len(future.result(0).predictions[0]["explanation"]["words"]) for future in waiting] == [3, 3, 3]
-    with pytest.raises(QueueFullError, match="the model is being unloaded"):
+    with pytest.raises(NotReadyError, match="the model is being unloaded"):
         explainer.submit(Request([TEXTS[1]]))
 
 
@@ -426,15 +427,15 @@ def steps(monkeypatch):
     """`steps(act)`: the numbers of the gradients' forwards, of which the second begins with `act`."""
 
     def count(act):
-        seen, of_ids = [], Scene.of_ids
+        seen, of_ids = [], ProbedInputs.of_ids
 
-        def counted(scene, *arguments):
+        def counted(probed, *arguments):
             seen.append(len(seen))
             if len(seen) == 2:
                 act()
-            return of_ids(scene, *arguments)
+            return of_ids(probed, *arguments)
 
-        monkeypatch.setattr(Scene, "of_ids", counted)
+        monkeypatch.setattr(ProbedInputs, "of_ids", counted)
         return seen
 
     return count
@@ -493,12 +494,6 @@ def test_explanations_have_the_default_deadline_too(zoo, load):
     explainer = load(zoo("bert", "sequence_classification"), request_timeout_s=7).explainer
     assert explainer.timed(Request(["a"])).deadline == pytest.approx(time.monotonic() + 7, abs=1)
     assert explainer.timed(Request(["a"], deadline=5.0)).deadline == 5.0
-
-
-@pytest.mark.parametrize("name", sorted(EXPLANATION_FIELDS))
-def test_what_predictions_ignore_is_an_option_of_explanations(name):
-    with pytest.raises(InvalidRequestError, match=f"^(parameter )?{name} "):
-        Options.parse({name: {}})
 
 
 def test_explanations_can_be_switched_off(zoo, load):

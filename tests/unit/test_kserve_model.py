@@ -77,7 +77,7 @@ async def test_a_model_that_stops_answers_its_explanations_and_refuses_others(zo
     await asyncio.to_thread(model.stop)
     assert [(await item).status for item in accepted] == [200] * 3
     reply = await model.reply(b"a fox", EXPLAIN, None)
-    assert (reply.status, json.loads(reply.body)) == (429, {"error": "the model is being unloaded"})
+    assert (reply.status, json.loads(reply.body)) == (503, {"error": "the model is being unloaded"})
 
 
 # ---- streams ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import transformers
 from bert_handler import Predictor, warmup
 from bert_handler.batching import Limits
 from bert_handler.cost import GPU, PADDED
-from bert_handler.engines.base import bucket
+from bert_handler.engines.base import bucket, snug
 from bert_handler.errors import ConfigError, UnservableError
 from bert_handler.schema import Row
 from tests import zoo as tiny
@@ -147,6 +147,26 @@ def test_no_request_waits_for_the_compiler(zoo, monkeypatch):
     predictor.close()
     assert met == warmed
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 9])
+def test_neighbours_are_seen_in_the_whole_of_an_output_however_wide(width):
+    def run(rows, threads):
+        values = np.zeros(width)
+        values[-1] = len(rows)
+        return [{"logits": values}] * len(rows)
+
+    assert warmup.sees_neighbours(run, SAMPLE, 0.1)
+
+
+@pytest.mark.parametrize("shape", [snug, bucket])
+def test_what_padding_gives_is_nothing_that_a_row_sees(shape):
+    def run(rows, threads):
+        n_rows, width = shape(len(rows), max(row.length for row in rows))
+        padding = np.full(width, n_rows if shape is snug else 0.0)
+        return [{"logits": np.where(np.arange(width) < row.length, 5.0, padding)} for row in rows]
+
+    assert not warmup.sees_neighbours(run, SAMPLE, 0.1)
 
 
 @pytest.mark.parametrize(("architecture", "together"), [("bert", True), ("convbert", False), ("fnet", False)])

@@ -87,6 +87,7 @@ def test_a_gpu_records_nothing_new_in_traffic_and_warns_of_nothing(zoo, load, mo
     engine.compile(1)
     predictor = Predictor(loaded.task, engine, loaded.identity)
     predictor.self_test()
+    predictor.prepare()
     warmed = set(recorded.sizes)
     assert recorded.n_graphs == 2, "one row, and several"
     assert len(warmed) == 4

@@ -423,8 +423,8 @@ def test_vectors_of_no_direction_are_the_same_only_as_each_other():
 def test_the_likeliest_token_of_each_mask_is_what_int8_is_judged_by(zoo, load):
     task = load(zoo("bert", "fill_mask")).task
     one, other = ([{"token": token} for token in tokens] for tokens in ([7, 8], [7, 9]))
-    assert task.gist(one) == task.gist(other) == [7]
-    assert task.gist([one, other]) == [7, 7]
+    assert task.comparable(one) == task.comparable(other) == [7]
+    assert task.comparable([one, other]) == [7, 7]
 
 
 def test_a_calibration_instance_that_cannot_be_served_is_named(tmp_path, zoo):

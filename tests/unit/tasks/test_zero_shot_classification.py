@@ -218,6 +218,26 @@ def test_a_model_without_entailment_is_refused_at_load(zoo, load):
         load(zoo("bert", "sequence_classification"), mode="zero_shot_classification")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hypothesis_template": "no place"}, "setting hypothesis_template must have {} where the label goes"),
+        ({"hypothesis_template": "{} " * 20}, "setting hypothesis_template has 60 characters; max_input_chars is 50"),
+        ({"candidate_labels": ["x", " "]}, "setting candidate_labels has an empty label"),
+    ],
+)
+def test_wrong_settings_are_refused_at_load(directory, load, settings, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load(directory, mode="zero_shot_classification", max_input_chars=50, **settings)
+
+
+def test_a_template_that_is_too_long_is_413(directory, load):
+    predictor = load(directory, mode="zero_shot_classification", max_input_chars=50)
+    message = "parameter hypothesis_template has 60 characters; max_input_chars is 50"
+    with pytest.raises(RequestTooLargeError, match=message):
+        predictor.predict(["Paris"], candidate_labels=["x"], hypothesis_template="{} " * 20)
+
+
 def test_what_no_limit_would_take_is_refused_unread(directory, load, monkeypatch):
     predictor = load(directory, mode="zero_shot_classification", max_request_tokens=1000)
     monkeypatch.setattr(predictor.task, "texts", None)

@@ -19,7 +19,7 @@ from bert_handler.tasks.base import Task
 from bert_handler.tasks.instances import EncodedExample
 
 
-class Job:
+class InstanceExplanation:
     """The explanation of one encoded instance, target by target."""
 
     def __init__(
