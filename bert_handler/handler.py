@@ -24,9 +24,10 @@ from bert_handler.errors import InvalidRequestError, RequestError
 from bert_handler.memory import bound_caches
 from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
-from bert_handler.protocols import Body
+from bert_handler.protocols import Body, is_form
+from bert_handler.protocols.forms import FIELDS, URLENCODED
 from bert_handler.schema import NO_ID, Identity, Reply, Request
-from bert_handler.serving import FORM, Answer, Call
+from bert_handler.serving import Answer, Call
 from bert_handler.tracing import ID_HEADER
 from bert_handler.unpacking import verify
 
@@ -147,8 +148,11 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
         if headers.get("describe") == "True":
             return Call(reply=Reply(self.describe_handle()))
         try:
-            if headers.get("content-type", "").lower().startswith(FORM) and not {"body", "data"} & set(row):
-                row = {}
+            if is_form(headers):
+                # The frontend has taken it apart.  Of JSON that it took for fields, nothing reliable is left.
+                kind = headers.pop("content-type").lower()
+                if kind.startswith(URLENCODED) and not set(FIELDS) & set(row):
+                    row = {}
             return serving.decode(_body(row), headers, streams=self.predictor.task.needs_generation)
         except InvalidRequestError as exc:
             return Call(error=exc)
@@ -191,7 +195,7 @@ def _body(row: Mapping[str, Any]) -> Body:
     Raises InvalidRequestError where the frontend has taken the body apart: curl's default content
     type makes it read JSON as a form, of which nothing reliable is left.
     """
-    for name in ("body", "data", *(row if len(row) == 1 else ())):
+    for name in (*FIELDS, *(row if len(row) == 1 else ())):
         if name in row:
             value: Body = row[name]
             return value

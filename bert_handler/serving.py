@@ -17,7 +17,7 @@ from bert_handler.metrics import caller_of
 from bert_handler.parameters import quoted
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
-from bert_handler.protocols import Body, Protocol, detect, error_reply
+from bert_handler.protocols import Body, Protocol, detect, error_reply, unwrapped
 from bert_handler.schema import Failure, Reply, Request, Response
 from bert_handler.tracing import ID_HEADER, UNTRACED, Trace
 
@@ -27,7 +27,6 @@ LATE = "the deadline passed before the answer was computed"
 YOUNG_OBJECTS = 10_000
 """That are made before a garbage collection; Python's default is 700."""
 EVENT_STREAM = "text/event-stream"
-FORM = "application/x-www-form-urlencoded"
 JSON_RANGES = ("application/json", "application/*", "*/*")
 """What an Accept header may call JSON, the most specific first."""
 EXPLAIN_HEADER = "explain"
@@ -99,6 +98,8 @@ def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = N
 def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool) -> Call:
     try:
         _check_form(body, headers)
+        if isinstance(body, bytes):
+            body = unwrapped(body, headers)
         if protocol is None:
             protocol, body = detect(body, headers)
         request = _timed(protocol.decode(body, headers), headers)

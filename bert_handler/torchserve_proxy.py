@@ -24,10 +24,10 @@ from bert_handler.errors import (
     of_status,
 )
 from bert_handler.metrics import ModelMetrics, caller_of, record
-from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply
+from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply, is_form, unwrapped
 from bert_handler.schema import Reply
 from bert_handler.server.routes import Events, begun
-from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, FORM, error_event
+from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, error_event
 from bert_handler.tracing import REQUEST_HEADERS
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ FORWARDED = (
     TIMEOUT_HEADER,
     *REQUEST_HEADERS,
 )
-FORMS = (FORM, "multipart/form-data")
 KEY_REFUSED = (400, 401, 403)
 METADATA_S = 5.0
 """How long a model's metadata are taken as known: another version of it may be registered."""
@@ -69,9 +68,9 @@ class TorchServe:
     ) -> httpx.Response:
         """Forward one body as it is; with `stream`, the response is returned before its body."""
         own = {name: headers[name] for name in FORWARDED if name in headers}
-        if own.get("content-type", FORM).lower().startswith(FORMS):
-            # curl's default, for any body: TorchServe would take it apart as a form.
-            own["content-type"] = "application/octet-stream"
+        if "content-type" not in own or is_form(own):
+            # TorchServe would take it apart, and curl calls every body a form.
+            body, own["content-type"] = unwrapped(body, own), "application/octet-stream"
         own.update(self._token("inference"))
         left = remaining_s(deadline_of(headers, {}))
         timeout = self._timeout if left is None else httpx.Timeout(left, connect=min(left, 2))

@@ -10,13 +10,16 @@ from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import unknown
 from bert_handler.protocols.base import Body, Protocol, error_reply, parse_json
-from bert_handler.protocols.columns import COLUMNS
+from bert_handler.protocols.columns import COLUMNS, STOCK_FIELDS
+from bert_handler.protocols.forms import is_form, unwrapped
 from bert_handler.protocols.raw import Raw
 from bert_handler.protocols.v1 import V1
 from bert_handler.protocols.v2 import HEADER_LENGTH, KEYS, V2
 
 RAW, V1_REST, V2_REST = Raw(), V1(), V2()
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (RAW, V1_REST, V2_REST)}
+
+_FIELDS = (*COLUMNS, *STOCK_FIELDS)
 
 PROTOCOL_HEADER = "x-inference-protocol"
 """Names the protocol where a route in front has fixed it: the body is not asked then."""
@@ -31,6 +34,8 @@ __all__ = [
     "Protocol",
     "detect",
     "error_reply",
+    "is_form",
+    "unwrapped",
 ]
 
 
@@ -38,7 +43,8 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
     """Tell the protocol from the body itself; also the body, parsed where that was needed.
 
     headers have lower-case names.  A body that begins like a JSON object must be one, unless it is
-    sent as text/plain; InvalidRequestError says so.
+    sent as text/plain; InvalidRequestError says so.  What is sent as text/plain is a text, unless it is a request
+    in JSON: browsers' fetch names no other type.
     """
     stated = PROTOCOLS.get(headers.get(PROTOCOL_HEADER, ""))
     if stated is not None:
@@ -48,21 +54,33 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if isinstance(body, (bytes, bytearray, str)):
         if content_type == "text/plain":
-            return RAW, body
-        body = _parsed(body, must_be_json=content_type == "application/json")
+            body = _request_in(body)
+        else:
+            body = _parsed(body, must_be_json=content_type == "application/json")
     if not isinstance(body, Mapping):
         return RAW, body
     if "inputs" in body:
         return V2_REST, body
     if "instances" in body:
         return V1_REST, body
-    if any(name in body for name in COLUMNS):
+    if any(name in body for name in _FIELDS):
         return RAW, body
     # Without a field of any task, what is missing is more likely `inputs` than `text`.
     other = next((key for key in body if key not in KEYS), None)
     if other is not None:
         raise InvalidRequestError(unknown(other, ("inputs", "instances", *COLUMNS), "key"))
     return V2_REST, body
+
+
+def _request_in(text: bytes | bytearray | str) -> Any:
+    """The object that a text spells where it has a request's keys, else the text itself."""
+    if text.lstrip()[:1] not in ("{", b"{"):
+        return text
+    try:
+        document = jsonio.loads(text)
+    except ValueError:
+        return text
+    return document if any(name in document for name in ("inputs", "instances", *_FIELDS)) else text
 
 
 def _parsed(body: bytes | bytearray | str, *, must_be_json: bool) -> Any:

@@ -14,6 +14,8 @@ from bert_handler.schema import Failure, Instance, Tokens
 
 COLUMNS = ("text", "text_pair", "question", "context", "query", "documents", "candidate_labels")
 """Names of BYTES tensors that are fields of the instances; any other name is a tensor of instances."""
+STOCK_FIELDS = ("data", "body")
+"""Where TorchServe's stock handlers look for an instance, and where its sample requests have it."""
 TOKEN_INPUTS = {
     "input_ids": "input_ids",
     "attention_mask": "attention_mask",

@@ -8,7 +8,17 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import describe, unknown
-from bert_handler.protocols.base import Body, Protocol, error_document, failed, object_of, parse_json, truncation_notes
+from bert_handler.protocols.base import (
+    Body,
+    Protocol,
+    element,
+    error_document,
+    failed,
+    object_of,
+    parse_json,
+    truncation_notes,
+)
+from bert_handler.protocols.columns import COLUMNS, STOCK_FIELDS
 from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Prediction, Reply, Request, Response
 
 KEYS = ("instances", "parameters", "outputs", "signature_name")
@@ -49,9 +59,24 @@ class V1(Protocol):
 
 def instance_of(item: Any) -> Instance:
     """A text or an object; anything else fails alone."""
-    if isinstance(item, (str, dict)):
+    if isinstance(item, dict):
+        return _stock(item)
+    if isinstance(item, str):
         return item
     return Failure(InvalidRequestError(f"the instance must be a text or an object, not {describe(item)}"))
+
+
+def _stock(item: dict[str, Any]) -> Instance:
+    """The instance that `{"data": ...}` or `{"body": ...}` stands for: a text, or an object or its JSON."""
+    name = next((name for name in STOCK_FIELDS if name in item), None)
+    if name is None or any(field in item for field in COLUMNS):
+        return item
+    rest = {key: value for key, value in item.items() if key != name}
+    try:
+        content = element(item[name]) if isinstance(item[name], str) else item[name]
+    except InvalidRequestError as exc:
+        return Failure(exc)
+    return {**content, **rest} if isinstance(content, dict) else {"text": content, **rest}
 
 
 def plain(item: Prediction | Failure, outputs: tuple[str, ...]) -> Any:

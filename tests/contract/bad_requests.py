@@ -1088,9 +1088,15 @@ V1_DOCUMENTS = [
     ('{"instances":[{"text":"a","extra":1}]}', 400, "unknown field 'extra'; did you mean 'text'?"),
     ('{"instances":[{"text":"a","Text":"b"}]}', 400, "unknown field 'Text'; did you mean 'text'?"),
     (
-        '{"instances":[{"data":"a"}]}',
+        '{"instances":[{"text":"a","data":"b"}]}',
         400,
         "unknown field 'data'; known: function_to_apply, stride, text, text_pair, threshold, top_k, truncation",
+    ),
+    ('{"instances":[{"data":5}]}', 400, "text must be a string, not an integer"),
+    (
+        '{"instances":[{"data":"{"}]}',
+        400,
+        'the element begins with "{" but is not JSON (line 1, column 2); send such a text as {"text": ...}',
     ),
     (
         '{"instances":[{"inputs":"a"}]}',

@@ -89,6 +89,27 @@ def test_truncation_is_told(host: RunningServer) -> None:
         (BAD, {}, "text/plain; charset=utf-8", b"Not Accepted"),
         (json.dumps({"text": GOOD, "target": 1}), {}, "text/plain; charset=utf-8", b"Accepted"),
         (json.dumps([GOOD, BAD]), {}, "application/json", b'["Accepted","Not Accepted"]'),
+        # What TorchServe's stock handlers read, and its sample requests send.
+        (json.dumps({"data": BAD, "target": 0}), {}, "text/plain; charset=utf-8", b"Not Accepted"),
+        (
+            json.dumps({"instances": [{"data": GOOD, "target": 0}, {"body": json.dumps({"text": BAD})}]}),
+            {},
+            "application/json",
+            b'{"predictions":["Accepted","Not Accepted"]}',
+        ),
+        # The type that a browser's fetch gives to JSON in a string.
+        (
+            json.dumps({"instances": [GOOD, BAD]}),
+            {"content-type": "text/plain;charset=UTF-8"},
+            "application/json",
+            b'{"predictions":["Accepted","Not Accepted"]}',
+        ),
+        (
+            json.dumps({"nothing": BAD}),
+            {"content-type": "text/plain"},
+            "text/plain; charset=utf-8",
+            b"Not Accepted",
+        ),
         (
             json.dumps({"instances": [GOOD, {"text": BAD, "text_pair": ""}]}),
             {"content-type": "application/json"},
@@ -108,6 +129,26 @@ def test_raw_and_v1_on_both_hosts(body, headers, content_type, expected, kserve_
         assert response.status_code == 200, response.text
         assert response.content == expected
         assert response.headers["content-type"] == content_type
+
+
+TWO = json.dumps({"instances": [GOOD, BAD]})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": {"data": ("in.json", TWO)}},
+        {"files": {"data": ("in.json", TWO, "application/json")}},
+        {"files": {"other": ("in.json", TWO)}},
+        {"files": {"body": (None, TWO), "more": (None, "x")}},
+        {"data": {"data": TWO}},
+        {"data": {"more": "x", "data": TWO}},
+    ],
+)
+def test_a_form_holds_the_body(form, kserve_host, torchserve_host, front_host) -> None:
+    for host in (kserve_host, torchserve_host, front_host):
+        response = host.client.post(f"{host.url}/predictions/bert", **form)
+        assert (response.status_code, response.text) == (200, '{"predictions":["Accepted","Not Accepted"]}')
 
 
 def test_an_unknown_model_is_404(kserve_host, front_host) -> None:

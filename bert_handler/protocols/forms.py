@@ -1,0 +1,74 @@
+"""Bodies within forms, taken out as TorchServe's frontend does it, so that all hosts answer them alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.message import Message
+from email.parser import HeaderParser
+from urllib.parse import parse_qsl
+
+from bert_handler.errors import InvalidRequestError
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+FIELDS = ("body", "data")
+"""Of a form, what may hold the body."""
+MAX_PARTS = 32
+_FORM = re.compile(rb"(?:[\w.%+-]*=[^&]*&)*(?:body|data)=")
+
+
+def is_form(headers: Mapping[str, str]) -> bool:
+    """Whether a body is sent as a form; headers have lower-case names."""
+    return headers.get("content-type", "").lower().startswith((URLENCODED, MULTIPART))
+
+
+def unwrapped(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """The body that a form holds; any other is given back as it is.
+
+    It is the field `body` or `data`, or a multipart form's only one.  curl calls every body urlencoded unless told
+    otherwise: only one that has such a field is taken for a form.
+    Raises InvalidRequestError where a multipart form is none, or holds no such field.
+    """
+    if not is_form(headers):
+        return body
+    content_type = headers["content-type"]
+    if content_type.lower().startswith(MULTIPART):
+        return _field(_parts(body, content_type))
+    if not _FORM.match(body):
+        return body
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_PARTS)
+    except ValueError as exc:
+        raise InvalidRequestError(f"the form must be UTF-8 and have {MAX_PARTS} fields at most") from exc
+    return _field({name: value.encode() for name, value in pairs})
+
+
+def _field(fields: Mapping[str, bytes]) -> bytes:
+    for name in (*FIELDS, *(fields if len(fields) == 1 else ())):
+        if name in fields:
+            return fields[name]
+    raise InvalidRequestError("the form has no field data; send the text or the JSON document in a field of that name")
+
+
+def _parts(body: bytes, content_type: str) -> dict[str, bytes]:
+    """The fields of a multipart form (RFC 7578) by name."""
+    boundary = _header("content-type", content_type).get_boundary()
+    if boundary is None:
+        raise InvalidRequestError(f"header content-type: {MULTIPART} needs a boundary")
+    delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
+    _, *parts = (b"\r\n" + body).split(delimiter, MAX_PARTS + 1)
+    if not parts or not parts[-1].startswith(b"--"):
+        raise InvalidRequestError(f"the body is no {MULTIPART} of {MAX_PARTS} parts at most with the stated boundary")
+    fields: dict[str, bytes] = {}
+    for part in parts[:-1]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip())
+        fields.setdefault(str(headers.get_param("name", header="content-disposition")), content)
+    return fields
+
+
+def _header(name: str, value: str) -> Message:
+    message = Message()
+    message[name] = value
+    return message

@@ -1,0 +1,51 @@
+"""Forms give the body that they hold, and wrong ones are refused in time."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from bert_handler.errors import InvalidRequestError
+from bert_handler.protocols import unwrapped
+from bert_handler.protocols.forms import MAX_PARTS, MULTIPART, URLENCODED
+
+BINARY = bytes(range(256)) + "東京\r\n\r\n--x\r\n".encode()
+
+
+def sent(**form):
+    request = httpx.Request("POST", "http://h/", **form)
+    return request.read(), {"content-type": request.headers["content-type"]}
+
+
+def test_a_part_is_given_back_as_it_was():
+    assert unwrapped(*sent(files={"data": ("a.bin", BINARY)})) == BINARY
+    assert unwrapped(*sent(files={"any": ("a.bin", BINARY)})) == BINARY
+    assert unwrapped(*sent(files=[("x", (None, "1")), ("data", (None, "")), ("y", (None, "2"))])) == b""
+
+
+def test_what_curl_calls_a_form_is_the_body():
+    headers = {"content-type": URLENCODED}
+    for body in (b'{"instances": ["a=b&c"]}', b"a text = data=", b"", b"\xff"):
+        assert unwrapped(body, headers) == body
+    headers = {"content-type": f"{URLENCODED}; charset=utf-8"}
+    assert unwrapped(b"data=a+b%20%E6%9D%B1&more=1", headers) == "a b 東".encode()
+    assert unwrapped(b"more=1&other=&data=a", headers) == b"a"
+    assert unwrapped(b"data=a", {}) == b"data=a"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "message"),
+    [
+        (b"data=\xff", URLENCODED, "UTF-8"),
+        (b"data=1" + b"&a=1" * MAX_PARTS, URLENCODED, f"{MAX_PARTS} fields"),
+        (b"", MULTIPART, "needs a boundary"),
+        (b"a text", f"{MULTIPART}; boundary=x", "stated boundary"),
+        (b"--x\r\n\r\na", f"{MULTIPART}; boundary=x", "stated boundary"),
+        (b"--x\r\n" * 1_000_000 + b"--x--", f"{MULTIPART}; boundary=x", f"{MAX_PARTS} parts"),
+        (sent(files={"a": (None, "1"), "b": (None, "2")})[0], None, "no field data"),
+    ],
+)
+def test_a_wrong_form_is_refused(body, content_type, message):
+    content_type = content_type or f"{MULTIPART}; boundary={body[2:].partition(chr(13).encode())[0].decode()}"
+    with pytest.raises(InvalidRequestError, match=message):
+        unwrapped(body, {"content-type": content_type})
