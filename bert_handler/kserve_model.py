@@ -211,6 +211,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         )
         self.guard = guard or Guard()
         self._tls = tls
+        self._repository: Repository | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._grace_ends: float | None = None
         self._host = host
@@ -228,7 +229,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
 
     def enable_repository(self, store: Path, load: Callable[[str, Path], kserve.Model]) -> None:
         """Let clients load, replace and unload the models of a folder."""
-        self._routes += Repository(self.registered_models.get_models(), store, load).routes()
+        self._repository = Repository(self.registered_models.get_models(), store, load)
+        self._routes += self._repository.routes()
 
     async def _serve(self) -> None:
         config = self._rest_server.config
@@ -244,7 +246,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         self._drain_on_signals(self._rest_server._server)
         rpc = None
         if self._own_grpc_port is not None:
-            servicer, address = Servicer(self.registered_models.get_models), f"{self._host}:{self._own_grpc_port}"
+            servicer = Servicer(self.registered_models.get_models, self._repository)
+            address = f"{self._host}:{self._own_grpc_port}"
             rpc = grpc_server(servicer, address, self.guard, self._max_body_bytes, self._tls)
             await rpc.start()
         await asyncio.gather(*self.servers)

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from bert_handler import jsonio
 from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, request_headers
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
-from bert_handler.parameters import describe
+from bert_handler.parameters import describe, unknown
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
+from bert_handler.protocols.v2 import KEYS
 from bert_handler.protocols.v2_grpc import STATUS, parameters
 
 try:
@@ -29,6 +30,7 @@ try:
 except ImportError as exc:  # pragma: no cover
     raise MissingExtraError("grpcio", "grpc") from exc
 
+TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 SERVICE = "inference.GRPCInferenceService"
 MESSAGES = {
     "ServerLiveRequest": "",
@@ -131,23 +133,25 @@ def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InvalidRequestError at a field that the message could not have.
     """
+    _check_keys(request, KEYS, "")
     inputs, blocks = [], []
     for index, tensor in enumerate(_objects(request, "inputs")):
         field = f"inputs[{index}]"
+        _check_keys(tensor, TENSOR_KEYS, f"{field}: ")
         datatype = check_datatype(tensor.get("datatype"), field)
         values, nesting = from_json(datatype, tensor.get("data"), field)
         shape = fit_shape(check_shape(tensor.get("shape"), field), nesting, field)
-        own = {"name": _name(tensor, field), "datatype": datatype}
+        own = {"name": _name(tensor, field), "datatype": datatype, "parameters": _parameters(tensor, f"{field}.")}
         inputs.append({**own, "shape": nesting if shape is None else shape})
         blocks.append(to_bytes(datatype, values))
     return {
-        "id": str(request.get("id", "")),
+        "id": _id(request),
         "inputs": inputs,
         "outputs": [
-            {"name": _name(output, f"outputs[{index}]"), "parameters": _parameters(output)}
+            {"name": _name(output, f"outputs[{index}]"), "parameters": _parameters(output, f"outputs[{index}].")}
             for index, output in enumerate(_objects(request, "outputs"))
         ],
-        "parameters": _parameters(request),
+        "parameters": _parameters(request, ""),
         "raw_input_contents": blocks,
     }
 
@@ -250,7 +254,7 @@ def _parsed(body: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
 
 
 def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
-    items = request.get(field, ())
+    items = request.get(field) or ()
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         raise InvalidRequestError(f"{field} must be a list of objects")
     return items
@@ -263,10 +267,25 @@ def _name(owner: Mapping[str, Any], field: str) -> str:
     return name
 
 
-def _parameters(owner: Mapping[str, Any]) -> dict[str, Any]:
-    given = owner.get("parameters", {})
+def _id(request: Mapping[str, Any]) -> str:
+    given = request.get("id")
+    if given is not None and not isinstance(given, str):
+        raise InvalidRequestError(f"id must be a string, not {describe(given)}")
+    return given or ""
+
+
+def _check_keys(owner: Mapping[str, Any], known: Sequence[str], prefix: str) -> None:
+    other = next((key for key in owner if key not in known), None)
+    if other is not None:
+        raise InvalidRequestError(prefix + unknown(other, known, "key"))
+
+
+def _parameters(owner: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    given = owner.get("parameters")
+    if given is None:
+        return {}
     if not isinstance(given, Mapping):
-        raise InvalidRequestError(f"parameters must be an object, not {describe(given)}")
+        raise InvalidRequestError(f"{prefix}parameters must be an object, not {describe(given)}")
     return {name: _parameter(name, value) for name, value in given.items()}
 
 

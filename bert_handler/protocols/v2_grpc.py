@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bert_handler import jsonio
-from bert_handler.errors import InvalidRequestError
+from bert_handler.errors import InternalError, InvalidRequestError
 from bert_handler.parameters import quoted
 from bert_handler.protocols.tensors import DTYPES, check_datatype, from_bytes, to_bytes
 from bert_handler.protocols.v2 import HEADER_LENGTH
@@ -82,10 +82,11 @@ def response_fields(reply: Reply, *, raw: bool) -> dict[str, Any]:
     """The fields of a ModelInferResponse from a V2 reply with binary tensors.
 
     raw: answer with raw contents, as the request came.
+    Raises InternalError where the reply is no V2 document: a handler of one's own may answer in another form.
     """
     stated = {name.lower(): value for name, value in reply.headers.items()}.get(HEADER_LENGTH)
     length = len(reply.body) if stated is None else int(stated)
-    document = jsonio.loads(reply.body[:length])
+    document = _document(reply.body[:length])
     outputs, blocks, start = [], [], length
     for tensor in document["outputs"]:
         size = tensor["parameters"]["binary_data_size"]
@@ -105,6 +106,16 @@ def response_fields(reply: Reply, *, raw: bool) -> dict[str, Any]:
         "outputs": outputs,
         "raw_output_contents": blocks if raw else [],
     }
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = jsonio.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or "outputs" not in document:
+        raise InternalError("the model's handler did not answer in V2; ask it over REST")
+    return document
 
 
 def parameters(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -211,7 +211,8 @@ class Application:
 
     def __init__(self, routes: Sequence[Route], guard: Guard | None = None) -> None:
         self._guard = guard or Guard()
-        self._direct = [route for route in routes if route.methods == {"POST"} and isinstance(route.app, Endpoint)]
+        posted = [route for route in routes if "POST" in (route.methods or ())]
+        self._direct = [route for route in posted if isinstance(route.app, Endpoint)]
         # Clients ask for few paths; what somebody tries out is soon forgotten.
         self._found = lru_cache(maxsize=256)(self._find)
         self._all = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted, Exception: _defect})

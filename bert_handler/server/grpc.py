@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn
 
 import grpc
 
@@ -12,16 +15,20 @@ import bert_handler
 from bert_handler import jsonio
 from bert_handler.deadlines import HEADER, MAX_TIMEOUT_MS
 from bert_handler.deferred import IN_SERVERS, deferred
-from bert_handler.errors import RequestError
-from bert_handler.protocols import V2_REST, error_reply
+from bert_handler.errors import ForbiddenError, InternalError, RequestError, of_status
+from bert_handler.metrics import caller_of
+from bert_handler.protocols import V2_REST
 from bert_handler.protocols.v2_grpc import STATUS, request_body, response_fields
-from bert_handler.server.guard import Guard
-from bert_handler.server.routes import EXTENSIONS, Models, ServedModel, find
+from bert_handler.server.guard import UNMANAGED, Guard
+from bert_handler.server.repository import Repository
+from bert_handler.server.routes import Models, extensions_of, find
 from bert_handler.tracing import REQUEST_HEADERS
 
 with deferred(*IN_SERVERS):
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
     from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
+
+logger = logging.getLogger(__name__)
 
 PROBES = {"ServerLive", "ServerReady", "ModelReady"}
 
@@ -42,60 +49,87 @@ def grpc_server(
     return server
 
 
+Method = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+def _answering(method: Method) -> Method:
+    """The method, with what it raises as a gRPC status; of a defect the client is told nothing."""
+
+    @wraps(method)
+    async def answered(self: Any, request: Any, context: Any) -> Any:
+        error: RequestError
+        try:
+            return await method(self, request, context)
+        except RequestError as exc:
+            error = exc
+        except Exception:
+            caller = caller_of(dict(context.invocation_metadata() or ()))
+            logger.exception("%s failed, request_id=%a", method.__name__, caller)
+            error = InternalError()
+        return await _abort(context, error)
+
+    return answered
+
+
 class Servicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc, unused-ignore]
     """What each method answers."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, repository: Repository | None = None) -> None:
         self._models = models
+        self._repository = repository
 
+    @_answering
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return pb.ServerLiveResponse(live=not any(model.lost for model in self._models().values()))
 
+    @_answering
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         states = [await model.healthy() for model in self._models().values()]
         return pb.ServerReadyResponse(ready=bool(states) and all(states))
 
+    @_answering
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.name, request.version, context)
+        model = await find(self._models(), request.name, request.version)
         return pb.ModelReadyResponse(ready=await model.healthy())
 
+    @_answering
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return pb.ServerMetadataResponse(name="bert-handler", version=bert_handler.__version__, extensions=EXTENSIONS)
+        extensions = extensions_of(repository=self._repository is not None)
+        return pb.ServerMetadataResponse(name="bert-handler", version=bert_handler.__version__, extensions=extensions)
 
+    @_answering
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.name, request.version, context)
-        try:
-            return pb.ModelMetadataResponse(**await model.metadata())
-        except RequestError as exc:
-            return await _abort(context, exc.status, str(exc))
+        model = await find(self._models(), request.name, request.version)
+        return pb.ModelMetadataResponse(**await model.metadata())
 
+    @_answering
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        model = await self._model(request.model_name, request.model_version, context)
-        try:
-            body, headers = request_body(request)
-            headers.update(_timeout(context))
-            carried = dict(context.invocation_metadata() or ())
-            headers.update({name: carried[name] for name in REQUEST_HEADERS if name in carried})
-            reply = await model.reply(body, headers, V2_REST)
-        except RequestError as exc:
-            reply = error_reply(exc)
+        model = await find(self._models(), request.model_name, request.model_version)
+        body, headers = request_body(request)
+        headers.update(_timeout(context))
+        carried = dict(context.invocation_metadata() or ())
+        headers.update({name: carried[name] for name in REQUEST_HEADERS if name in carried})
+        reply = await model.reply(body, headers, V2_REST)
         if reply.status != 200:
             if "Retry-After" in reply.headers:
                 context.set_trailing_metadata((("retry-after", reply.headers["Retry-After"]),))
-            await _abort(context, reply.status, str(jsonio.loads(reply.body)["error"]))
+            raise of_status(reply.status, str(jsonio.loads(reply.body)["error"]))
         return pb.ModelInferResponse(**response_fields(reply, raw=bool(request.raw_input_contents)))
 
+    @_answering
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
-        message = "models are loaded and unloaded over REST, where the server has --enable-repository"
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+        await self._kept().load(request.model_name)
+        return pb.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
 
-    RepositoryModelUnload = RepositoryModelLoad
+    @_answering
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._kept().unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
 
-    async def _model(self, name: str, version: str, context: Any) -> ServedModel:
-        try:
-            return await find(self._models(), name, version)
-        except RequestError as exc:
-            return await _abort(context, exc.status, str(exc))
+    def _kept(self) -> Repository:
+        if self._repository is None:
+            raise ForbiddenError(UNMANAGED)
+        return self._repository
 
 
 def _timeout(context: Any) -> dict[str, str]:
@@ -103,9 +137,9 @@ def _timeout(context: Any) -> dict[str, str]:
     return {} if left is None else {HEADER: str(max(1, min(int(left * 1000), MAX_TIMEOUT_MS)))}
 
 
-async def _abort(context: Any, status: int, message: str) -> NoReturn:
+async def _abort(context: Any, error: RequestError) -> NoReturn:
     try:
-        await context.abort(getattr(grpc.StatusCode, STATUS.get(status, "INTERNAL")), message)
+        await context.abort(getattr(grpc.StatusCode, STATUS.get(error.status, "INTERNAL")), str(error))
     except grpc.aio.InternalError as exc:
         # The caller has gone in this moment: there is nobody to tell, and nothing to log.
         raise asyncio.CancelledError from exc
@@ -120,13 +154,16 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         metadata = {name: value for name, value in details.invocation_metadata or () if name == "authorization"}
+        method = details.method.rpartition("/")[2]
         try:
-            self._guard.admit(metadata.get("authorization"), probe=details.method.rpartition("/")[2] in PROBES)
+            self._guard.admit(
+                metadata.get("authorization"), probe=method in PROBES, management=method.startswith("Repository")
+            )
         except RequestError as exc:
-            status, message = exc.status, str(exc)
+            error = exc
 
             async def refuse(request: Any, context: Any) -> Any:
-                await _abort(context, status, message)
+                await _abort(context, error)
 
             return grpc.unary_unary_rpc_method_handler(refuse)
         return await continuation(details)

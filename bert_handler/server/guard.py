@@ -18,6 +18,7 @@ OPEN_PATHS = re.compile(
 """Probes of a kubelet carry no token; they say nothing but whether a model is ready. Nor does a browser
 that opens the playground: its files are the same everywhere, and what they call is guarded."""
 STOPPING = "the server is stopping; try again"
+UNMANAGED = "models cannot be loaded or unloaded; start the server with --enable-repository"
 MANAGEMENT_PATH = "/v2/repository/"
 
 
@@ -69,7 +70,7 @@ class Guard:
         if self._tokens is not None and not probe:
             self._tokens.check(authorization)
         if management and not self._management:
-            raise ForbiddenError("models cannot be loaded or unloaded; start the server with --enable-repository")
+            raise ForbiddenError(UNMANAGED)
         if self.draining:
             raise NotReadyError(STOPPING)
 

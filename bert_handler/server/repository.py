@@ -16,13 +16,23 @@ from typing import Any
 from starlette.routing import Route
 
 from bert_handler import jsonio
-from bert_handler.errors import BertHandlerError, InternalError, ModelNotFoundError, UnservableError
+from bert_handler.errors import (
+    BertHandlerError,
+    InternalError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    UnservableError,
+)
+from bert_handler.parameters import describe
+from bert_handler.protocols.base import object_of, parse_json
 from bert_handler.schema import Reply
-from bert_handler.server.asgi import Endpoint, Handler, HttpRequest
+from bert_handler.server.asgi import Endpoint, Handler, HttpRequest, Watch
+from bert_handler.server.routes import REPOSITORY_INDEX
 from bert_handler.serving import freeze_heap
 
 logger = logging.getLogger(__name__)
 
+MAX_INDEX_BYTES = 64 * 1024
 RETIRE_AFTER_S = 2.0
 """Requests that have found the old version by now have handed it their rows by then."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -44,9 +54,9 @@ class Repository:
     def routes(self) -> list[Route]:
         """The routes, for a server that has been told to have them."""
         return [
-            _route("/v2/repository/index", self._index, "POST", "GET"),
-            _route("/v2/repository/models/{name}/load", _acting(self.load), "POST"),
-            _route("/v2/repository/models/{name}/unload", _acting(self.unload), "POST"),
+            _route(REPOSITORY_INDEX, self._index, "POST", "GET"),
+            _route("/v2/repository/models/{name}/load", _acting(self.load, "load"), "POST"),
+            _route("/v2/repository/models/{name}/unload", _acting(self.unload, "unload"), "POST"),
         ]
 
     async def load(self, name: str) -> None:
@@ -96,20 +106,40 @@ class Repository:
             task.add_done_callback(self._retiring.discard)
 
     async def _index(self, request: HttpRequest) -> Reply:
+        only_ready = await _only_ready(request)
         paths = [path for path in self._store.iterdir() if path.suffix == ".mar" or (path / "config.json").is_file()]
         names = sorted({path.stem if path.suffix == ".mar" else path.name for path in paths} | set(self._models))
-        rows = [{"name": name, "state": "READY" if name in self._models else "UNAVAILABLE"} for name in names]
-        return Reply(jsonio.dumps(rows))
+        rows = [await self._state(name) for name in names]
+        return Reply(jsonio.dumps([row for row in rows if row["state"] == "READY" or not only_ready]))
+
+    async def _state(self, name: str) -> dict[str, str]:
+        model = self._models.get(name)
+        if model is None:
+            return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": "not loaded"}
+        version = (await model.metadata())["versions"][0]
+        if not await model.healthy():
+            return {"name": name, "version": version, "state": "UNAVAILABLE", "reason": "its device has failed"}
+        return {"name": name, "version": version, "state": "READY", "reason": ""}
+
+
+async def _only_ready(request: HttpRequest) -> bool:
+    """What a list is asked for: `{"ready": true}`, or with no body all that there is."""
+    with Watch(request):
+        body = await request.body(MAX_INDEX_BYTES)
+    ready = object_of(parse_json(body), "the body").get("ready", False) if body else False
+    if not isinstance(ready, bool):
+        raise InvalidRequestError(f"ready must be true or false, not {describe(ready)}")
+    return ready
 
 
 def _route(path: str, handler: Handler, *methods: str) -> Route:
     return Route(path, Endpoint(path, handler), methods=list(methods))
 
 
-def _acting(act: Callable[[str], Awaitable[None]]) -> Handler:
+def _acting(act: Callable[[str], Awaitable[None]], done: str) -> Handler:
     async def handler(request: HttpRequest) -> Reply:
         name = request.path_params["name"]
         await act(name)
-        return Reply(jsonio.dumps({"name": name}))
+        return Reply(jsonio.dumps({"name": name, done: True}))
 
     return handler

@@ -24,7 +24,7 @@ from bert_handler.server import DEFAULT_BODY_BYTES, openapi
 from bert_handler.server.asgi import HARDENING, Endpoint, Handler, HttpRequest, Watch
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
-EXTENSIONS = ["binary_tensor_data"]
+REPOSITORY_INDEX = "/v2/repository/index"
 _STREAM = {"content-type": EVENT_STREAM, **{name.decode(): value.decode() for name, value in HARDENING}}
 
 Events = AsyncIterator[bytes]
@@ -83,18 +83,21 @@ class Routes:
         self._max_body_bytes = max_body_bytes
 
     def routes(self) -> list[Route]:
-        """All routes, most requested first."""
+        """All routes, most requested first.
+
+        TorchServe's take PUT as well: `curl -T FILE` sends it.
+        """
         table: list[tuple[str, str, Handler]] = [
             ("POST", "/v2/models/{name}/infer", self._infer(V2_REST)),
             ("POST", "/v2/models/{name}/versions/{version}/infer", self._infer(V2_REST)),
             ("POST", "/v1/models/{name}:predict", self._infer(None)),
-            ("POST", "/predictions/{name}", self._infer(None)),
-            ("POST", "/predictions/{name}/{version}", self._infer(None)),
+            ("POST PUT", "/predictions/{name}", self._infer(None)),
+            ("POST PUT", "/predictions/{name}/{version}", self._infer(None)),
             ("POST", "/v2/models/{name}/explain", self._infer(V2_REST, explain=True)),
             ("POST", "/v2/models/{name}/versions/{version}/explain", self._infer(V2_REST, explain=True)),
             ("POST", "/v1/models/{name}:explain", self._infer(None, explain=True)),
-            ("POST", "/explanations/{name}", self._infer(None, explain=True)),
-            ("POST", "/explanations/{name}/{version}", self._infer(None, explain=True)),
+            ("POST PUT", "/explanations/{name}", self._infer(None, explain=True)),
+            ("POST PUT", "/explanations/{name}/{version}", self._infer(None, explain=True)),
             ("GET", "/", self.live),
             ("GET", "/v2", self.server_metadata),
             ("GET", "/v2/", self.server_metadata),
@@ -109,11 +112,13 @@ class Routes:
             ("GET", "/v1/models/{name:model}", self.model_ready),
             ("GET", "/openapi.json", self.described),
         ]
-        return [Route(path, Endpoint(path, handler), methods=[method]) for method, path, handler in table]
+        return [Route(path, Endpoint(path, handler), methods=methods.split()) for methods, path, handler in table]
 
     async def server_metadata(self, request: HttpRequest) -> Reply:
         """Name, version and extensions of the server."""
-        return _json({"name": "bert-handler", "version": bert_handler.__version__, "extensions": EXTENSIONS})
+        paths = {route.path for route in request.scope["app"].routes}
+        extensions = extensions_of(repository=REPOSITORY_INDEX in paths)
+        return _json({"name": "bert-handler", "version": bert_handler.__version__, "extensions": extensions})
 
     async def live(self, request: HttpRequest) -> Reply:
         """The process answers, and need not be started again for a device that has failed."""
@@ -171,6 +176,11 @@ class Routes:
 
     async def _model(self, request: HttpRequest) -> ServedModel:
         return await find(self._models(), request.path_params["name"], request.path_params.get("version"))
+
+
+def extensions_of(*, repository: bool) -> list[str]:
+    """The protocol's extensions that a server has."""
+    return ["binary_tensor_data", *(["model_repository"] if repository else [])]
 
 
 async def find(models: Mapping[str, ServedModel], name: str, version: str | None) -> ServedModel:

@@ -96,6 +96,7 @@ def test_refused(stub, request_, code, message) -> None:
 
 
 async def test_a_caller_that_is_gone_is_no_defect() -> None:
+    from bert_handler.errors import InvalidRequestError
     from bert_handler.server.grpc import _abort
 
     class Gone:
@@ -103,4 +104,4 @@ async def test_a_caller_that_is_gone_is_no_defect() -> None:
             raise grpc.aio.InternalError("cannot send")
 
     with pytest.raises(asyncio.CancelledError):
-        await _abort(Gone(), 400, "a refusal")
+        await _abort(Gone(), InvalidRequestError("a refusal"))

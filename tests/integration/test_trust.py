@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from bert_handler.client.grpc import GrpcClient
 from bert_handler.packaging.mar import build
 from bert_handler.signing import generate_keys
 from tests.servers import kserve_server, wait_until
@@ -308,7 +309,7 @@ def test_versions_are_replaced_under_load_without_a_lost_request(model, tmp_path
                 time.sleep(0.5)
                 shutil.copy(versions[2 - turn % 2], store / "m.mar.new")
                 (store / "m.mar.new").replace(store / "m.mar")
-                assert manage("load").json() == {"name": "m"}
+                assert manage("load").json() == {"name": "m", "load": True}
                 assert server.infer("m", json.dumps(v2("a"))).json()["model_version"] == f"{2 - turn % 2}.0"
             content = versions[2].read_bytes()
             (store / "m.mar").write_bytes(content[: len(content) // 2])
@@ -320,7 +321,18 @@ def test_versions_are_replaced_under_load_without_a_lost_request(model, tmp_path
         assert failed.status_code == 422
         assert "m.mar is cut short or damaged" in failed.json()["error"]
         assert set(seen) == {(200, "1.0"), (200, "2.0")}, seen
-        assert manage("unload").json() == {"name": "m"}
+        index = f"{server.url}/v2/repository/index"
+        ready = {"name": "m", "version": "2.0", "state": "READY", "reason": ""}
+        assert server.client.post(index).json() == [ready]
+        with GrpcClient(f"http://127.0.0.1:{server.ports['grpc-port']}") as rpc:
+            assert rpc.metadata()["extensions"] == ["binary_tensor_data", "model_repository"]
+        assert manage("unload").json() == {"name": "m", "unload": True}
+        assert server.client.post(index, json={"ready": True}).json() == []
+        assert server.client.get(index).json() == [
+            {"name": "m", "version": "", "state": "UNAVAILABLE", "reason": "not loaded"}
+        ]
+        refused = server.client.post(index, json={"ready": 1})
+        assert (refused.status_code, refused.json()["error"]) == (400, "ready must be true or false, not an integer")
         assert server.infer("m", "a").status_code == 404
         (store / "m.mar").unlink()
         assert manage("load").status_code == 404
