@@ -13,7 +13,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from bert_handler import Predictor
 from bert_handler.explanations.page import page
-from tests.browser.driver import chromium, colour_scheme, missing
+from tests.browser.driver import colour_scheme, missing
+from tests.browser.playground import answers, ask, complaints, open_playground, status
 from tests.servers import kserve_server
 
 pytestmark = [
@@ -26,36 +27,8 @@ NASTY = "A warm film <script>document.title='broken'</script> & <img src=x onerr
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
 def server(kserve_host):
     return kserve_host
-
-
-def open_playground(browser, url):
-    browser.get(url)
-    WebDriverWait(browser, 30).until(lambda d: d.find_element(By.ID, "about").text)
-
-
-def ask(browser, button, text):
-    field = browser.find_element(By.ID, "field-text")
-    field.clear()
-    field.send_keys(text)
-    browser.find_element(By.ID, button).click()
-    return answers(browser)
-
-
-def answers(browser):
-    WebDriverWait(browser, 60).until(lambda d: " ms" in d.find_element(By.ID, "status").text)
-    return browser.find_elements(By.CSS_SELECTOR, "#results article")
-
-
-def complaints(browser):
-    return [entry["message"] for entry in browser.get_log("browser") if "favicon" not in entry["message"]]
 
 
 def test_labels_have_score_bars(browser, server):
@@ -107,10 +80,6 @@ def test_an_error_is_shown_and_the_keyboard_is_enough(browser, server):
     assert len(shown) > 4
     for control in shown:
         assert control.accessible_name, control.get_attribute("outerHTML")
-
-
-def status(browser):
-    return browser.find_element(By.ID, "status").text
 
 
 def test_truncation_is_said(browser, server):
