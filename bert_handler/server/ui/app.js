@@ -15,7 +15,7 @@ const MODES = {
   labels: (outputs) => outputs.has("labels") && outputs.has("scores"),
   similarity: (outputs) => outputs.has("embedding"),
 };
-let metadata = null;
+let metadata = null, pending = null;
 
 const has = () => new Set(metadata.outputs.map((output) => output.name));
 const names = () => metadata.inputs.map((input) => input.name);
@@ -24,10 +24,11 @@ const capitalized = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 const lines = (text) => text.split("\n").filter((line) => line.trim());
 const modelPath = () => `v2/models/${encodeURIComponent(models.value)}`;
 
-async function call(path, body) {
+async function call(path, body, signal) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (byId("token").value) headers.Authorization = `Bearer ${byId("token").value}`;
-  const response = await fetch(api(path), body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+  const sent = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const response = await fetch(api(path), { ...sent, headers, signal });
   if (response.status === 401) byId("access").hidden = false;
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
@@ -37,6 +38,30 @@ async function call(path, body) {
 function say(text, bad = false) {
   byId("status").textContent = text;
   byId("status").classList.toggle("bad", bad);
+}
+
+function wait(request) {
+  pending = request;
+  results.setAttribute("aria-busy", String(pending !== null));
+  for (const name of ["predict", "explain"]) byId(name).disabled = pending !== null || !metadata;
+}
+
+// One request at a time: a newer one cancels the older, whose answer belongs to what is no longer on the page.
+async function ask(doing, path, body, show) {
+  pending?.abort();
+  const own = new AbortController(), started = performance.now();
+  wait(own);
+  say(doing);
+  try {
+    const answer = await call(path, body, own.signal);
+    if (own === pending) show(answer, performance.now() - started);
+  } catch (error) {
+    if (own !== pending) return;
+    results.replaceChildren();
+    say(error.message, true);
+  } finally {
+    if (own === pending) wait(null);
+  }
 }
 
 function addField(name, label, rows) {
@@ -49,18 +74,27 @@ function addField(name, label, rows) {
   fields.append(caption, control);
 }
 
-async function choose() {
-  metadata = await call(modelPath());
+function clear() {
+  metadata = null;
+  byId("about").textContent = "";
+  byId("code").hidden = true;
   fields.replaceChildren();
   results.replaceChildren();
-  byId("code").hidden = true;
-  for (const name of names()) {
-    const many = name === "documents" || names().length === 1;
-    addField(name, many ? `${name === "text" ? "Texts" : capitalized(name)}, one per line` : capitalized(name), name === "context" || many ? 4 : 2);
-  }
-  if (MODES.labels(has())) addField("candidate_labels", "Candidate labels, between commas", 0);
-  if (MODES.similarity(has())) addField("target", "Text to compare with, for explanations", 0);
-  byId("about").textContent = `${metadata.platform}, version ${metadata.versions.join(", ")}`;
+}
+
+function choose() {
+  clear();
+  ask("Loading the model …", modelPath(), null, (answer) => {
+    metadata = answer;
+    for (const name of names()) {
+      const many = name === "documents" || names().length === 1;
+      addField(name, many ? `${name === "text" ? "Texts" : capitalized(name)}, one per line` : capitalized(name), name === "context" || many ? 4 : 2);
+    }
+    if (MODES.labels(has())) addField("candidate_labels", "Candidate labels, between commas", 0);
+    if (MODES.similarity(has())) addField("target", "Text to compare with, for explanations", 0);
+    byId("about").textContent = `${metadata.platform}, version ${metadata.versions.join(", ")}`;
+    say("");
+  });
 }
 
 function instances() {
@@ -68,10 +102,10 @@ function instances() {
   return [Object.fromEntries(names().map((name) => [name, name === "documents" ? lines(value(name)) : value(name)]))];
 }
 
-function request(explaining) {
+function request(given, explaining) {
   // A bare text is sent as it is, unless the server would take it for a JSON object.
   const bare = (item) => names().length === 1 && !item[names()[0]].trimStart().startsWith("{");
-  const data = instances().map((item) => (bare(item) ? item[names()[0]] : JSON.stringify(item)));
+  const data = given.map((item) => (bare(item) ? item[names()[0]] : JSON.stringify(item)));
   const body = { inputs: [{ name: "instances", datatype: "BYTES", shape: [data.length], data }], parameters: {} };
   if (value("candidate_labels").trim()) body.parameters.candidate_labels = value("candidate_labels");
   if (explaining) {
@@ -86,8 +120,7 @@ function request(explaining) {
   return body;
 }
 
-function rows(answer) {
-  const count = instances().length;
+function rows(answer, count) {
   const all = Array.from({ length: count }, () => ({}));
   for (const output of answer.outputs) {
     const width = output.data.length / count;
@@ -122,8 +155,8 @@ function prediction(row, instance) {
   return [...heading, element("pre", {}, typeof row.predict === "string" ? row.predict : JSON.stringify(row.predict ?? row, null, 1))];
 }
 
-function show(answer, explaining, milliseconds) {
-  const found = rows(answer), given = instances();
+function show(answer, given, explaining, milliseconds) {
+  const found = rows(answer, given.length);
   results.replaceChildren(...found.map((row, i) => {
     const content = explaining ? heatMaps(row.explanation) : prediction(row, given[i]);
     return element("article", { className: "card" }, ...content);
@@ -147,24 +180,13 @@ function code(path, body) {
   byId("code").hidden = false;
 }
 
-async function run(explaining) {
-  const buttons = [byId("predict"), byId("explain")];
-  if (!metadata || !instances().length) return say("Type a text first.", true);
-  const body = request(explaining), path = `${modelPath()}/${explaining ? "explain" : "infer"}`;
+function run(explaining) {
+  if (pending || !metadata) return;
+  const given = instances();
+  if (!given.length) return say("Type a text first.", true);
+  const body = request(given, explaining), path = `${modelPath()}/${explaining ? "explain" : "infer"}`;
   code(path, body);
-  buttons.forEach((button) => { button.disabled = true; });
-  results.setAttribute("aria-busy", "true");
-  say(explaining ? "Explaining …" : "Predicting …");
-  const started = performance.now();
-  try {
-    show(await call(path, body), explaining, performance.now() - started);
-  } catch (error) {
-    results.replaceChildren();
-    say(error.message, true);
-  } finally {
-    results.removeAttribute("aria-busy");
-    buttons.forEach((button) => { button.disabled = false; });
-  }
+  ask(explaining ? "Explaining …" : "Predicting …", path, body, (answer, milliseconds) => show(answer, given, explaining, milliseconds));
 }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); run(false); });
@@ -172,7 +194,7 @@ form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(false); }
 });
 byId("explain").addEventListener("click", () => run(true));
-models.addEventListener("change", () => choose().catch((error) => say(error.message, true)));
+models.addEventListener("change", choose);
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", async () => {
     const text = byId(button.dataset.of).textContent;
@@ -186,15 +208,12 @@ for (const button of document.querySelectorAll(".copy")) {
   });
 }
 
-async function start() {
-  try {
-    const listed = (await call("v2/models")).models;
-    models.replaceChildren(...listed.map((name) => element("option", { value: name }, name)));
-    await choose();
-    say("");
-  } catch (error) {
-    say(error.message, true);
-  }
+function start() {
+  clear();
+  ask("Loading the models …", "v2/models", null, (answer) => {
+    models.replaceChildren(...answer.models.map((name) => element("option", { value: name }, name)));
+    choose();
+  });
 }
 
 byId("enter").addEventListener("click", start);
