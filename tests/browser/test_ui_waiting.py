@@ -6,6 +6,7 @@ import json
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.browser.driver import missing
@@ -80,6 +81,10 @@ def fields(browser):
     return [field.get_attribute("id") for field in browser.find_elements(By.CSS_SELECTOR, "#fields textarea")]
 
 
+def focused(browser):
+    return browser.switch_to.active_element.get_attribute("id")
+
+
 @pytest.mark.parametrize(("button", "path"), [("predict", "/infer"), ("explain", "/explain")])
 def test_answers_stay_with_the_texts_they_are_of(playground, button, path):
     hold(playground, path)
@@ -141,3 +146,19 @@ def test_a_model_that_does_not_answer_has_no_fields_and_no_answers(playground):
     assert playground.find_element(By.ID, "about").text == ""
     assert playground.find_elements(By.CSS_SELECTOR, "#results article") == []
     assert not playground.find_element(By.ID, "code").is_displayed()
+
+
+def test_the_focus_stays_where_it_is(playground):
+    hold(playground, "/infer")
+    playground.find_element(By.ID, "predict").send_keys(Keys.ENTER)
+    WebDriverWait(playground, 30).until(lambda d: d.execute_script("return window.held.length"))
+    assert focused(playground) == "predict"
+    buttons = [playground.find_element(By.ID, name) for name in ("predict", "explain")]
+    assert [button.get_attribute("aria-disabled") for button in buttons] == ["true", "true"]
+    buttons[0].send_keys(Keys.ENTER)
+    playground.find_element(By.ID, "field-text").send_keys(Keys.CONTROL, Keys.ENTER)
+    assert playground.execute_script("return window.signals.length") == 1
+    release(playground, 0)
+    answers(playground)
+    assert [button.get_attribute("aria-disabled") for button in buttons] == ["false", "false"]
+    assert focused(playground) == "field-text"

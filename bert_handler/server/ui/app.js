@@ -40,10 +40,11 @@ function say(text, bad = false) {
   byId("status").classList.toggle("bad", bad);
 }
 
+// A disabled button would lose the focus, so it is only said to be disabled; `run` heeds that.
 function wait(request) {
   pending = request;
   results.setAttribute("aria-busy", String(pending !== null));
-  for (const name of ["predict", "explain"]) byId(name).disabled = pending !== null || !metadata;
+  for (const name of ["predict", "explain"]) byId(name).setAttribute("aria-disabled", String(pending !== null || !metadata));
 }
 
 // One request at a time: a newer one cancels the older, whose answer belongs to what is no longer on the page.
@@ -167,7 +168,6 @@ function show(answer, given, explaining, milliseconds) {
     notes.push(`${cut.filter(Boolean).length} of the texts cut (tokens: ${[parsed(answer.parameters.input_tokens)].flat().join(", ")})`);
   }
   say(notes.join(", "));
-  results.focus({ preventScroll: true });
 }
 
 function code(path, body) {
