@@ -162,3 +162,38 @@ def test_the_focus_stays_where_it_is(playground):
     answers(playground)
     assert [button.get_attribute("aria-disabled") for button in buttons] == ["false", "false"]
     assert focused(playground) == "field-text"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("", 0, "the server cannot be reached"),
+        ("<html>Sign in</html>", 200, "the server's answer is broken off or is not JSON"),
+        ("<html>Bad gateway</html>", 502, "the server answered with status 502"),
+        ("null", 500, "the server answered with status 500"),
+    ],
+)
+def test_it_is_said_what_failed(playground, body, code, message):
+    playground.execute_script(ANSWER, body, code)
+    playground.find_element(By.ID, "predict").click()
+    WebDriverWait(playground, 30).until(lambda d: "…" not in status(d))
+    assert status(playground) == message
+
+
+def test_it_is_said_that_no_model_is_loaded(playground):
+    playground.execute_script(ANSWER, json.dumps({"models": []}), 200)
+    playground.execute_script("document.getElementById('access').hidden = false")
+    playground.find_element(By.ID, "enter").click()
+    WebDriverWait(playground, 30).until(lambda d: status(d) == "no model is loaded")
+
+
+def test_refused_texts_are_counted(playground):
+    refused = json.dumps({"error": "the text has 600 tokens, 512 are allowed", "status": 400})
+    predict = {"name": "predict", "datatype": "BYTES", "shape": [2], "data": ["Accepted", refused]}
+    playground.execute_script(ANSWER, json.dumps({"outputs": [predict]}), 200)
+    playground.find_element(By.ID, "predict").click()
+    assert len(answers(playground)) == 2
+    assert status(playground).endswith(" ms, 1 with an error")
+    assert [note.text for note in playground.find_elements(By.CSS_SELECTOR, "#results .note")] == [
+        "the text has 600 tokens, 512 are allowed"
+    ]

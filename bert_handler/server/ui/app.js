@@ -28,10 +28,11 @@ async function call(path, body, signal) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (byId("token").value) headers.Authorization = `Bearer ${byId("token").value}`;
   const sent = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  const response = await fetch(api(path), { ...sent, headers, signal });
+  const response = await fetch(api(path), { ...sent, headers, signal }).catch(() => { throw new Error("the server cannot be reached"); });
   if (response.status === 401) byId("access").hidden = false;
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `the server answered with status ${response.status}`);
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(answer?.error ?? `the server answered with status ${response.status}`);
+  if (!answer) throw new Error("the server's answer is broken off or is not JSON");
   return answer;
 }
 
@@ -167,7 +168,9 @@ function show(answer, given, explaining, milliseconds) {
   if (cut.some(Boolean)) {
     notes.push(`${cut.filter(Boolean).length} of the texts cut (tokens: ${[parsed(answer.parameters.input_tokens)].flat().join(", ")})`);
   }
-  say(notes.join(", "));
+  const refused = found.filter((row) => Object.values(row).some((part) => part?.error)).length;
+  if (refused) notes.push(`${refused} with an error`);
+  say(notes.join(", "), refused > 0);
 }
 
 function code(path, body) {
@@ -211,6 +214,7 @@ for (const button of document.querySelectorAll(".copy")) {
 function start() {
   clear();
   ask("Loading the models …", "v2/models", null, (answer) => {
+    if (!answer.models.length) throw new Error("no model is loaded");
     models.replaceChildren(...answer.models.map((name) => element("option", { value: name }, name)));
     choose();
   });
