@@ -164,8 +164,7 @@ def test_a_guarded_server_is_asked_with_a_token(browser, demo_dir):
     with kserve_server(demo_dir, name="bert", BERT_HANDLER_TOKENS="a-token-of-some-length") as guarded:
         browser.get(f"{guarded.url}/ui/")
         WebDriverWait(browser, 30).until(lambda d: d.find_element(By.ID, "token").is_displayed())
-        browser.find_element(By.ID, "token").send_keys("a-token-of-some-length")
-        browser.find_element(By.ID, "enter").click()
+        browser.find_element(By.ID, "token").send_keys("a-token-of-some-length", Keys.ENTER)
         WebDriverWait(browser, 30).until(lambda d: d.find_element(By.ID, "about").text)
         assert len(ask(browser, "predict", "A warm, funny film.")) == 1
         assert "a-token-of-some-length" not in browser.find_element(By.ID, "curl").text

@@ -215,10 +215,11 @@ function start() {
   clear();
   ask("Loading the models …", "v2/models", null, (answer) => {
     if (!answer.models.length) throw new Error("no model is loaded");
-    models.replaceChildren(...answer.models.map((name) => element("option", { value: name }, name)));
+    const chosen = models.value;
+    models.replaceChildren(...answer.models.map((name) => element("option", { value: name, selected: name === chosen }, name)));
     choose();
   });
 }
 
-byId("enter").addEventListener("click", start);
+byId("access").addEventListener("submit", (event) => { event.preventDefault(); start(); });
 start();
