@@ -197,3 +197,12 @@ def test_refused_texts_are_counted(playground):
     assert [note.text for note in playground.find_elements(By.CSS_SELECTOR, "#results .note")] == [
         "the text has 600 tokens, 512 are allowed"
     ]
+
+
+def test_typed_texts_outlast_a_change_of_the_model(playground):
+    write(playground, "A warm film.")
+    choose(playground, "questions")
+    WebDriverWait(playground, 30).until(lambda d: fields(d) == ["field-question", "field-context"])
+    choose(playground, "tags")
+    WebDriverWait(playground, 30).until(lambda d: fields(d) == ["field-text"])
+    assert playground.find_element(By.ID, "field-text").get_attribute("value") == "A warm film."

@@ -4,7 +4,8 @@ import { bars, element, entities, heatMaps, marked } from "./render.js";
 const byId = (id) => document.getElementById(id);
 const form = byId("form"), models = byId("model"), fields = byId("fields"), results = byId("results");
 const api = (path) => new URL(`../${path}`, location.href).href;
-const SAMPLES = {
+// What stands in the fields: samples, until something is typed.
+const texts = {
   text: "A warm, funny and beautifully acted film.\nTwo hours of noise without a single idea.",
   question: "Where do I live?",
   context: "My name is Wolfgang and I live in Berlin, but I work in Munich.",
@@ -67,9 +68,9 @@ async function ask(doing, path, body, show) {
 }
 
 function addField(name, label, rows) {
-  const control = element(rows ? "textarea" : "input", { id: `field-${name}` });
+  const control = element(rows ? "textarea" : "input", { id: `field-${name}`, name });
   if (rows) control.rows = rows;
-  control.value = SAMPLES[name] ?? "";
+  control.value = texts[name] ?? "";
   control.spellcheck = false;
   const caption = element("label", {}, label);
   caption.htmlFor = control.id;
@@ -196,6 +197,7 @@ form.addEventListener("submit", (event) => { event.preventDefault(); run(false);
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(false); }
 });
+fields.addEventListener("input", ({ target }) => { texts[target.name] = target.value; });
 byId("explain").addEventListener("click", () => run(true));
 models.addEventListener("change", choose);
 for (const button of document.querySelectorAll(".copy")) {
