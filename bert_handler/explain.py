@@ -26,6 +26,7 @@ from bert_handler.explanations.instance import InstanceExplanation
 from bert_handler.explanations.methods import FeatureAblation, Method
 from bert_handler.explanations.options import MAX_TARGETS, Options, split
 from bert_handler.intake import check_count
+from bert_handler.parameters import quoted
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 from bert_handler.tasks.base import RowOutputs
 from bert_handler.tasks.explanation_parameters import (
@@ -39,7 +40,7 @@ from bert_handler.tickets import UNLOADED, queue_full
 
 if TYPE_CHECKING:
     from bert_handler.engines.torch_engine import TorchEngine
-    from bert_handler.predictor import Predictor
+from bert_handler.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -183,9 +184,11 @@ class Explainer:
         if not self._task.has_decision:
             raise UnservableError(f"{self._task.name} has no decision that could be explained")
         check_count(request, self._predictor.config.max_instances)
-        for name in request.outputs or ():
+        for index, name in enumerate(request.outputs or ()):
             if name != OUTPUT.name:
-                raise InvalidRequestError(f"explanations have one output, {OUTPUT.name!r}, not {name!r}")
+                raise InvalidRequestError(
+                    f"outputs[{index}]: {quoted(name)} is unknown; explanations have one output, {OUTPUT.name!r}"
+                )
 
     def _guarded(
         self,

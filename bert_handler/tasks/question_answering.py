@@ -92,22 +92,27 @@ class QuestionAnswering(Task):
         context = encoded.example.fields["context"]
         spans = Spans(encoded.sequences[0], context)
         decided = self._answers(encoded, rows)
-        named = {answer["answer"]: answer for answer in decided}
-        best = next((answer for answer in decided if answer["answer"]), None)
-        if best is None and not asked:
+        given = [answer for answer in decided if answer["answer"]]
+        if not given and not asked:
             raise InvalidRequestError(UNANSWERABLE)
-        targets = []
-        for item in asked or [best]:
-            answer = item if isinstance(item, dict) else named.get(item) or self._place(item, context)
-            targets.append(self._target(answer, spans, encoded.sequences[0], rows))
+        answers = [self._answer_of(item, given, context) for item in asked or [0]]
+        targets = [self._target(answer, spans, encoded.sequences[0], rows) for answer in answers]
         return Decision(decided[0]["answer"], float(decided[0]["score"]), targets)
 
     @staticmethod
-    def _place(text: Any, context: str) -> dict[str, Any]:
-        start = context.find(text) if isinstance(text, str) and text else -1
+    def _answer_of(target: Any, given: Sequence[Mapping[str, Any]], context: str) -> Mapping[str, Any]:
+        """The answer of that text, wherever it stands in the context, or of that rank among the model's."""
+        if isinstance(target, int):
+            if not 0 <= target < len(given):
+                raise InvalidRequestError(f"target {target}: the model has {len(given)} answers, the best is target 0")
+            return given[target]
+        known = next((answer for answer in given if answer["answer"] == target), None)
+        if known is not None:
+            return known
+        start = context.find(target) if target else -1
         if start < 0:
-            raise InvalidRequestError("target: must be a text that stands in the context")
-        return {"answer": text, "score": None, "start": start, "end": start + len(text)}
+            raise InvalidRequestError("target: must be a text that stands in the context, or the rank of an answer")
+        return {"answer": target, "score": None, "start": start, "end": start + len(target)}
 
     def _target(self, answer: Mapping[str, Any], spans: Spans, sequence: Encoded, rows: Sequence[RowOutputs]) -> Target:
         found = []

@@ -245,6 +245,26 @@ def test_an_answer_has_a_start_and_an_end(zoo, load):
     assert CONTEXT[slice(*chosen["target_place"].values())] == "Wolfgang"
 
 
+def test_an_answer_is_asked_for_by_its_rank(zoo, load):
+    """As TorchServe's own sample request has it, with target 0."""
+    predictor = load(zoo("bert", "question_answering"))
+    instance = {"question": "Where do I live?", "context": CONTEXT}
+    answers = predictor.predict([instance], top_k=2)[0]["answers"]
+    for rank, answer in enumerate(answers):
+        explanation = predictor.explain([{**instance, "target": rank}], n_steps=4)[0]
+        assert explanation["target"] == answer["answer"]
+    with pytest.raises(InvalidRequestError, match=r"target 999: the model has \d+ answers, the best is target 0"):
+        predictor.explain([{**instance, "target": 999}])
+    with pytest.raises(InvalidRequestError, match="a text that stands in the context, or the rank"):
+        predictor.explain([{**instance, "target": "elsewhere"}])
+
+
+def test_an_unknown_output_is_named(bert):
+    answered = bert.explainer.respond(Request([TEXTS[0]], outputs=("explanation", "x" * 100)))
+    message = "outputs[1]: (100 characters) is unknown; explanations have one output, 'explanation'"
+    assert [str(item.error) for item in answered.predictions] == [message]
+
+
 def test_the_best_answer_is_explained_where_the_model_decides_that_there_is_none(zoo, load, monkeypatch):
     predictor = load(zoo("bert", "question_answering"))
     instance = {"question": "Where do I live?", "context": CONTEXT, "handle_impossible_answer": True}
