@@ -16,7 +16,7 @@ def manifest(
     storage_uri: str = typer.Option(..., help="Where the model lies, for instance pvc://task-pv-claim."),
     host: str = typer.Option(Service.host, help="torchserve (KServe's pytorch predictor) or kserve."),
     device: str = typer.Option(Service.device, help="cpu or gpu."),
-    namespace: Optional[str] = typer.Option(None, help="Namespace to write into the manifest; default: none."),
+    namespace: Optional[str] = typer.Option(None, help="Namespace of the manifest and of KEDA's query; default: none."),
     model: str = typer.Option(Service.model, help="Route of the model in config.properties, for the readiness probe."),
     archive: Optional[Path] = typer.Option(None, help="The .mar, to set memory and start-up budget by its size."),
     image: Optional[str] = typer.Option(

@@ -91,9 +91,14 @@ def probes(service: Service, ready: str, live: str) -> dict[str, Any]:
 
 
 def _queue_metric(service: Service) -> dict[str, Any]:
-    query = f'sum(bert_handler_queue_rows{{pod=~"{service.name}-predictor-.*"}})'
+    labels = f'pod=~"{service.name}-predictor-.*"'
+    if service.namespace:
+        # Prometheus may see services of that name in other namespaces, too.
+        labels = f'namespace="{service.namespace}",{labels}'
+    query = f"sum(bert_handler_queue_rows{{{labels}}})"
     source = {"backend": "prometheus", "serverAddress": service.prometheus_url, "query": query}
-    target = {"type": "AverageValue", "averageValue": str(service.target)}
+    # KServe refuses an external metric without `value`; KEDA, to which it is the threshold, divides by the replicas.
+    target = {"type": "Value", "value": str(service.target)}
     return {"type": "External", "external": {"metric": source, "target": target}}
 
 

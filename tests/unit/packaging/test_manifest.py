@@ -202,9 +202,23 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
     knative, hpa, keda = (predictor("--autoscaling", name) for name in ("knative", "hpa", "keda"))
     assert (knative["scaleMetric"], knative["scaleTarget"]) == ("concurrency", 16)
     assert (hpa["scaleMetric"], hpa["scaleTarget"]) == ("cpu", 70)
-    external = keda["autoScaling"]["metrics"][0]["external"]
-    assert "bert_handler_queue_rows" in external["metric"]["query"]
+    assert "scaleMetric" not in keda
     assert predictor("--canary", "10")["canaryTrafficPercent"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        ([], 'pod=~"torchserve-bert-v2-predictor-.*"'),
+        (["--namespace", "models"], 'namespace="models",pod=~"torchserve-bert-v2-predictor-.*"'),
+    ],
+)
+def test_keda_has_the_threshold_that_kserve_takes_and_the_rows_of_this_service_alone(capsys, words, labels):
+    """validateScalingKedaCompExtension refuses External without target.value; getKedaMetrics reads nothing else."""
+    service = objects(capsys, "--host", "kserve", "--autoscaling", "keda", "--scale-target", "8", *words)
+    external = service["InferenceService"]["spec"]["predictor"]["autoScaling"]["metrics"][0]["external"]
+    assert external["target"] == {"type": "Value", "value": "8"}
+    assert external["metric"]["query"] == f"sum(bert_handler_queue_rows{{{labels}}})"
 
 
 @pytest.mark.parametrize(
