@@ -41,6 +41,10 @@ def deploy(
         None, help=f"Memory request and limit; default: {MEMORY}, {GPU_MEMORY} with a GPU, or more."
     ),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
+    autoscaling: str = typer.Option(Service.autoscaling, help="knative, or hpa on a cluster without Knative."),
+    legacy_modes: bool = typer.Option(
+        Service.legacy_modes, "--legacy-modes", help="Deployment modes by the names of clusters before KServe 0.16."
+    ),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
     timeout: int = typer.Option(900, min=1, help="Seconds to become Ready."),
@@ -61,13 +65,14 @@ def deploy(
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
     from bert_handler.unpacking import sha256
 
-    _check(name, folder, host, device)
+    _check(name, folder, host, device, autoscaling)
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
     settings, threads = _settings(config, archive, route, host, cpu, memory)
     if manifest is None:
         amounts = {"cpu": cpu, "memory": memory, "threads": threads}
-        options = {"host": host, "device": device, "model": route, "image": image, **amounts}
+        scaling = {"autoscaling": autoscaling, "legacy_modes": legacy_modes}
+        options = {"host": host, "device": device, "model": route, "image": image, **amounts, **scaling}
         objects = _made_objects(name, claim, folder, facts.stored_bytes, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
@@ -127,7 +132,7 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
     return Kubectl(namespace, pod, container, context, dry_run, show=typer.echo)
 
 
-def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
+def _check(name: str, folder: Optional[str], host: str, device: str, autoscaling: str) -> None:
     from bert_handler.packaging.names import check_choice, check_name, check_service
 
     check_service(name)
@@ -135,6 +140,8 @@ def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
         check_name("folder", folder)
     check_choice("host", host, HOSTS)
     check_choice("device", device, DEVICES)
+    # KEDA needs to be told more, which is said to `manifest`.
+    check_choice("autoscaling", autoscaling, ("knative", "hpa"))
 
 
 def _made_objects(

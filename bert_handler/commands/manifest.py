@@ -36,10 +36,15 @@ def manifest(
     timeout: int = typer.Option(Service.timeout_s, min=1, help="Seconds for one request."),
     concurrency: int = typer.Option(Service.concurrency, min=0, help="containerConcurrency; 0 for no limit."),
     autoscaling: str = typer.Option(
-        Service.autoscaling, help="knative; RawDeployment with hpa, or keda on the KServe host."
+        Service.autoscaling, help="knative; without Knative hpa, or keda on the KServe host."
+    ),
+    legacy_modes: bool = typer.Option(
+        Service.legacy_modes, "--legacy-modes", help="Deployment modes by the names of clusters before KServe 0.16."
     ),
     scale_metric: Optional[str] = typer.Option(None, help="concurrency or rps; cpu or memory; queue."),
-    scale_target: Optional[int] = typer.Option(None, min=1, help="Value of the metric a replica."),
+    scale_target: Optional[int] = typer.Option(
+        None, min=1, help="Value of the metric a replica; a percentage with hpa."
+    ),
     min_replicas: int = typer.Option(Service.min_replicas, min=0, help="Fewest replicas; 0 scales to zero (knative)."),
     max_replicas: int = typer.Option(Service.max_replicas, min=1, help="Most replicas."),
     prometheus_url: str = typer.Option(Service.prometheus_url, help="Where KEDA asks."),
@@ -79,6 +84,7 @@ def manifest(
         timeout_s=timeout,
         concurrency=concurrency,
         autoscaling=autoscaling,
+        legacy_modes=legacy_modes,
         scale_metric=scale_metric,
         scale_target=scale_target,
         min_replicas=min_replicas,

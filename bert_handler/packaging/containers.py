@@ -1,7 +1,7 @@
 """What the pods of both hosts have in common: metadata, replicas, resources, variables, probes.
 
-Knative scales on concurrency or requests, RawDeployment on CPU or memory (HPA) or on the rows that
-wait in the KServe host's scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
+Knative scales on concurrency or requests, a plain Deployment on CPU or memory (HPA) or on the rows that wait
+in the KServe host's scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
 a model loads are the commonest way for a pod to restart for ever.
 """
 

@@ -260,6 +260,21 @@ def test_workers_of_own_settings_share_the_cores_too(cluster, host, models, thre
 
 
 @pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ([], "Knative"),
+        (["--legacy-modes"], "Serverless"),
+        (["--autoscaling", "hpa"], "Standard"),
+        (["--autoscaling", "hpa", "--legacy-modes"], "RawDeployment"),
+    ],
+)
+def test_service_runs_with_knative_or_without(cluster, words, mode):
+    assert cluster.deploy(*words) == 0
+    service = yaml.safe_load((cluster.home / "own" / f"{NAME}.yaml").read_text())
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (OWN_MANIFEST.replace(NAME, "other"), f"has no InferenceService '{NAME}'; it has servingruntime/ours"),
@@ -449,6 +464,7 @@ def memory_of(objects):
         (["--host", "foo"], "host 'foo' is unknown; choose from torchserve, kserve"),
         (["--device", "tpu"], "device 'tpu' is unknown"),
         (["--manifest", "own.yaml", "--host", "foo"], "host 'foo' is unknown"),
+        (["--autoscaling", "keda"], "autoscaling 'keda' is unknown; choose from knative, hpa"),
         (["--cpu", "2GB"], "'2GB' is no quantity"),
         (["--memory", "2ki"], "'2ki' is no quantity"),
         (["--memory", "600Mi"], "do not fit a memory limit of 600Mi"),

@@ -29,6 +29,7 @@ VARIANTS = {
     "torchserve raw": ["--autoscaling", "hpa", "--scale-metric", "memory", "--image", "registry/torchserve:1"],
     "kserve": ["--host", "kserve"],
     "kserve gpu": ["--host", "kserve", "--device", "gpu", "--gpus", "2", "--engine", "torch", "--no-scrape"],
+    "legacy": ["--legacy-modes"],
     "kserve hpa": ["--host", "kserve", "--autoscaling", "hpa"],
     "kserve keda": ["--host", "kserve", "--autoscaling", "keda", "--scale-target", "8"],
     "kserve canary": ["--host", "kserve", "--canary", "10", "--namespace", "models", "--scale-metric", "rps"],
@@ -207,6 +208,20 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "mode", "legacy"),
+    [
+        ([], "Knative", "Serverless"),
+        (["--autoscaling", "hpa"], "Standard", "RawDeployment"),
+        (["--autoscaling", "keda"], "Standard", "RawDeployment"),
+    ],
+)
+def test_mode_is_stated_by_the_name_that_the_cluster_knows(capsys, words, mode, legacy):
+    for more, name in (([], mode), (["--legacy-modes"], legacy)):
+        service = objects(capsys, "--host", "kserve", *words, *more)["InferenceService"]
+        assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == name
+
+
+@pytest.mark.parametrize(
     ("words", "labels"),
     [
         ([], 'pod=~"torchserve-bert-v2-predictor-.*"'),
@@ -227,6 +242,8 @@ def test_keda_has_the_threshold_that_kserve_takes_and_the_rows_of_this_service_a
         (["--device", "tpu"], "device 'tpu' is unknown; choose from cpu, gpu"),
         (["--host", "mlserver"], "choose from torchserve, kserve"),
         (["--autoscaling", "hpa", "--scale-metric", "rps"], "choose from cpu, memory"),
+        (["--autoscaling", "hpa", "--scale-target", "101"], "scale-target=101: hpa's is a percentage"),
+        (["--autoscaling", "hpa", "--scale-metric", "memory", "--scale-target", "512"], "is a percentage"),
         (["--autoscaling", "hpa", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
         (["--host", "kserve", "--autoscaling", "keda", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
         (["--autoscaling", "keda"], "use --host kserve, or --autoscaling hpa or knative"),
