@@ -10,7 +10,15 @@ import typer
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.packaging.service import DEVICES, HOSTS, Service
 from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_workers
-from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, quantity, startup_s
+from bert_handler.packaging.sizing import (
+    GPU_MEMORY,
+    MEMORY,
+    ModelFacts,
+    check_memory,
+    default_memory,
+    quantity,
+    startup_s,
+)
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
 NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
@@ -69,6 +77,7 @@ def deploy(
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
     settings, threads = _settings(config, archive, route, host, cpu, memory)
+    check_memory(host, memory, facts.weight_bytes)
     if manifest is None:
         amounts = {"cpu": cpu, "memory": memory, "threads": threads}
         scaling = {"autoscaling": autoscaling, "legacy_modes": legacy_modes}

@@ -8,7 +8,7 @@ from typing import Optional
 import typer
 
 from bert_handler.packaging.service import Service
-from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, check_memory, default_memory, startup_s
 
 
 def manifest(
@@ -66,6 +66,7 @@ def manifest(
     from bert_handler.packaging.manifest import render
 
     facts = ModelFacts.of_archive(archive, engine) if archive else None
+    memory = memory or default_memory(host, device, facts.weight_bytes if facts else 0)
     service = Service(
         name,
         storage_uri,
@@ -77,7 +78,7 @@ def manifest(
         engine=engine,
         protocol=protocol,
         cpu=cpu,
-        memory=memory or default_memory(host, device, facts.weight_bytes if facts else 0),
+        memory=memory,
         gpus=gpus,
         threads=threads,
         startup_s=startup or (startup_s(facts.stored_bytes) if facts else Service.startup_s),
@@ -96,4 +97,6 @@ def manifest(
         explainer=explainer,
         service_account=service_account,
     )
+    if facts:
+        check_memory(host, memory, facts.weight_bytes)
     typer.echo(render(service), nl=False)

@@ -440,6 +440,24 @@ def test_memory_is_checked_against_the_host_that_needs_it(cluster, capsys, host,
         assert models == {"bert": cluster.volume / "model-store" / "bert.mar"}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "kserve"], "does not fit a memory limit of 450Mi; give at least --memory 481Mi"),
+        (["--config", "own.properties"], "does not fit a memory limit of 450Mi; give at least --memory 1025Mi"),
+    ],
+)
+def test_memory_that_the_model_does_not_fit_is_refused(cluster, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(cluster.home)
+    (cluster.home / "own.properties").write_text("model_store=x\n")
+    assert cluster.deploy("--memory", "450Mi", *words) == 1
+    assert message in capsys.readouterr().err
+    assert cluster.log == []
+    service = ["--name", NAME, "--storage-uri", "pvc://c", "--archive", "bert.mar", "--host", "kserve"]
+    assert main(["manifest", *service, "--memory", "450Mi"]) == 1
+    assert "give at least --memory 481Mi" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("host", ["torchserve", "kserve"])
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_memory_is_that_of_the_manifest_command(cluster, capsys, host, device):
