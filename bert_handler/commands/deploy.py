@@ -9,7 +9,7 @@ import typer
 
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.packaging.service import DEVICES, HOSTS, Service
-from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_workers
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_routes, stated_workers
 from bert_handler.packaging.sizing import (
     GPU_MEMORY,
     MEMORY,
@@ -79,6 +79,7 @@ def deploy(
     settings, threads = _settings(config, archive, route, host, cpu, memory)
     check_memory(host, memory, facts.weight_bytes)
     if manifest is None:
+        _check_route(route, host, settings)
         amounts = {"cpu": cpu, "memory": memory, "threads": threads}
         scaling = {"autoscaling": autoscaling, "legacy_modes": legacy_modes}
         options = {"host": host, "device": device, "model": route, "image": image, **amounts, **scaling}
@@ -181,6 +182,13 @@ def _settings(
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     return settings.text().encode(), settings.models[route].threads
+
+
+def _check_route(route: str, host: str, settings: bytes) -> None:
+    """Refuse with ConfigError a route that the readiness probe would ask TorchServe for in vain."""
+    routes = stated_routes(settings.decode(errors="replace"))
+    if host == "torchserve" and routes and route not in routes:
+        raise ConfigError(f"--config serves {', '.join(routes)} and not {route!r}; give --route one of them")
 
 
 def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:

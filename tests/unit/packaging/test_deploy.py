@@ -242,7 +242,7 @@ def threads_of(cluster):
     ("host", "models", "threads"),
     [
         ("torchserve", {"bert": {"1.0": {"minWorkers": 4}}}, "2"),
-        ("torchserve", {"a": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
         ("torchserve", {"bert": {"1.0": {"minWorkers": 16}}}, "1"),
         ("torchserve", {"bert": {"1.0": {}}}, "8"),
         ("torchserve", {"bert": {"1.0": {"minWorkers": "many"}}}, "8"),
@@ -272,6 +272,26 @@ def test_service_runs_with_knative_or_without(cluster, words, mode):
     assert cluster.deploy(*words) == 0
     service = yaml.safe_load((cluster.home / "own" / f"{NAME}.yaml").read_text())
     assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 1),
+        (["--route", "b"], 0),
+        # Its probe asks for all models, and an own manifest has probes of its own.
+        (["--host", "kserve"], 0),
+        (["--manifest", "own.yaml"], 0),
+    ],
+)
+def test_settings_without_the_route_that_is_probed_are_refused(cluster, capsys, monkeypatch, words, code):
+    monkeypatch.chdir(cluster.home)
+    (cluster.home / "own.yaml").write_text(OWN_MANIFEST)
+    models = {"a": {"1.0": {}}, "b": {"1.0": {}}, "bert": {}}
+    (cluster.home / "own.properties").write_text(f"model_snapshot={json.dumps({'models': models})}\n")
+    assert cluster.deploy("--config", "own.properties", *words) == code
+    refused = "--config serves a, b and not 'bert'; give --route one of them" in capsys.readouterr().err
+    assert (refused, cluster.log == []) == (code == 1, code == 1)
 
 
 @pytest.mark.parametrize(
