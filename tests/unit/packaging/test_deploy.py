@@ -145,6 +145,23 @@ def test_one_command_deploys_and_one_takes_back(program, capsys):
     assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), set(), {})
 
 
+def test_folder_that_only_root_may_look_into_is_left_alone(cluster, capsys):
+    (cluster.volume / "lost+found").mkdir(mode=0o700)
+    assert cluster.deploy() == 0, capsys.readouterr().err
+    cluster.check_deployed()
+    assert "lost+found" not in capsys.readouterr().err
+    assert cluster.undeploy() == 0
+    assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), {"lost+found"}, {})
+
+
+def test_find_itself_lists_all_but_that_folder(tmp_path, monkeypatch):
+    for name in ("a/b", "lost+found/c"):
+        (tmp_path / name).mkdir(parents=True)
+    pod = kubectl.Kubectl("models", "pod")
+    monkeypatch.setattr(pod, "inspect", lambda *words: subprocess.check_output(words, text=True))
+    assert sorted(pod.files(str(tmp_path))) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
+
+
 def test_second_run_changes_nothing(cluster):
     cluster.deploy()
     assert cluster.deploy() == 0
