@@ -460,6 +460,24 @@ def test_dry_run_looks_and_prints_exactly_what_would_change_something(cluster, c
     assert [shlex.split(line)[1:] for line in printed] == changes(cluster.log)
 
 
+def test_dry_run_of_undeploy_lists_services_files_and_folders(cluster, capsys):
+    assert cluster.deploy("--host", "kserve", "--folder", "two") == 0
+    capsys.readouterr()
+    assert cluster.undeploy("--dry-run") == 0
+    lines = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
+    assert [words[words.index("--") + 1 :] if "--" in words else words[:2] for words in lines] == [
+        ["delete", f"servingruntime/{NAME}-runtime"],
+        ["delete", f"inferenceservice/{NAME}"],
+        ["rm", "-f", "/pv/two/model-store/bert.mar"],
+        ["rm", "-f", "/pv/two/config/config.properties"],
+        ["rmdir", "/pv/two/model-store"],
+        ["rmdir", "/pv/two/config"],
+        ["rmdir", "/pv/two"],
+        ["rm", "-f", f"/pv/.bert-handler/{NAME}.json"],
+        ["rmdir", "/pv/.bert-handler"],
+    ]
+
+
 def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatch):
     monkeypatch.setenv("KUBECTL_STANDIN_NEVER_READY", "1")
     assert cluster.deploy("--timeout", "1") == 1
