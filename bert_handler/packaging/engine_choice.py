@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import statistics
 import time
@@ -29,6 +30,8 @@ from bert_handler.packaging.quantization import KEPT_SHARES, Calibrated
 from bert_handler.packaging.samples import default_instances, encode, mixed
 from bert_handler.schema import Instance
 from bert_handler.tasks.base import Task
+
+logger = logging.getLogger(__name__)
 
 AGREEMENT = 0.985
 SAME_DIRECTION = 0.99
@@ -145,10 +148,18 @@ class Trial:
 
     def _measure(self, engine: str, quantization: str, kept_share: float) -> Measured:
         try:
-            loaded = self._torch if engine == "torch" else self._load(engine, quantization, kept_share)
-            outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
+            return self._compared(engine, quantization, kept_share)
         except BertHandlerError as exc:
-            return Measured(engine, quantization, problem=str(exc))
+            problem = str(exc)
+        except Exception as exc:
+            # The engines' own errors share no other base.
+            logger.debug("%s %s has failed", engine, quantization, exc_info=exc)
+            problem = ": ".join([type(exc).__name__, *str(exc).strip().splitlines()[:1]])
+        return Measured(engine, quantization, problem=problem)
+
+    def _compared(self, engine: str, quantization: str, kept_share: float) -> Measured:
+        loaded = self._torch if engine == "torch" else self._load(engine, quantization, kept_share)
+        outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
         difference = greatest_difference(
             self._expected, outputs, [token_mask(batch.arrays()) for batch in self._samples.batches]
         )

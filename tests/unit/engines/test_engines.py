@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from contextlib import suppress
@@ -159,6 +160,22 @@ def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
     chosen = next(row for row in built.measured if row.chosen)
     assert not chosen.problem
     assert chosen.rate == max(row.rate for row in built.measured if not row.problem)
+
+
+def test_auto_takes_torch_where_the_other_engines_fail_in_ways_of_their_own(tmp_path, zoo):
+    """The tracing exporter makes constants of Longformer's sizes: other batches than its own fail in the engines."""
+    model = tmp_path / "model"
+    shutil.copytree(zoo("roberta", "sequence_classification"), model)
+    sizes = json.loads((model / "config.json").read_text())
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    names += ("max_position_embeddings", "pad_token_id", "bos_token_id", "eos_token_id")
+    config = transformers.LongformerConfig(attention_window=8, **{name: sizes[name] for name in names})
+    transformers.LongformerForSequenceClassification(config).save_pretrained(model)
+    built = build(model, "model", "1.0", tmp_path, engine="auto")
+    problems = {row.engine: row.problem for row in built.measured}
+    assert [row.engine for row in built.measured if row.chosen] == ["torch"]
+    assert not problems["torch"]
+    assert all(re.match(r"\w+: .+", problems[name]) for name in ("onnx", "openvino")), problems
 
 
 def test_auto_takes_a_tokenizer_that_gives_no_mask(tmp_path, zoo):
