@@ -79,10 +79,11 @@ def choose(
     Returns what was measured.  Raises ConfigError where the wanted engine cannot answer as torch does.
     """
     engine, quantization = request.engine, request.quantization
-    if task.needs_generation:
-        if engine in {"torch", "auto"}:
+    reason = _torch_alone(task)
+    if reason:
+        if engine in {"torch", "auto"} and quantization == "none":
             return [Measured("torch", "none", chosen=True)]
-        raise ConfigError(f"{task.name} runs on the torch engine only: the exported graphs do not generate")
+        raise ConfigError(f"engine={engine!r} with quantization={quantization!r}: {reason}")
     if quantization == "int8" and (calibration is None or len(calibration) < MIN_CALIBRATION):
         raise ConfigError(
             f"quantization=int8 is calibrated and checked on texts of your own; give --calibration FILE "
@@ -99,6 +100,18 @@ def choose(
     best = max(wanted, key=lambda result: result.rate)
     trial.keep(best)
     return [replace(result, chosen=result is best) for result in results]
+
+
+def _torch_alone(task: Task) -> str:
+    """Why no exported graph may be chosen; empty where one may."""
+    config = task.model.config
+    if task.needs_generation:
+        return f"{task.name} runs on the torch engine only: the exported graphs do not generate"
+    if config.device not in (None, "cpu"):
+        return f"the settings say device={config.device!r}, and exported graphs run on the CPU; take one of them out"
+    if config.compile:
+        return "the settings say compile, which is for the torch engine; take one of them out"
+    return ""
 
 
 def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from bert_handler.artifact import Artifact
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
-from bert_handler.packaging import engine_choice, quantization
+from bert_handler.packaging import engine_choice, mar, quantization
 from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.mar import build
@@ -260,6 +260,27 @@ def test_an_engine_that_the_settings_contradict_is_refused(tmp_path, zoo):
     (model / "setup_config.json").write_text('{"engine": "onnx"}')
     with pytest.raises(ConfigError, match="--engine torch, but the settings say engine='onnx'"):
         build(model, "model", "1.0", tmp_path, engine="torch")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "the settings say device='cuda', and exported graphs run on the CPU"),
+        ({"device": "cuda:1"}, "the settings say device='cuda:1', and exported graphs run on the CPU"),
+        ({"compile": True}, "the settings say compile, which is for the torch engine"),
+    ],
+)
+def test_an_archive_for_a_gpu_or_to_be_compiled_carries_no_graph(tmp_path, zoo, monkeypatch, settings, message):
+    """The self-test runs on the CPU and would not tell; it compiles, which takes its time."""
+    monkeypatch.setattr(mar, "_self_test", lambda stage: None)
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text(json.dumps(settings))
+    built = build(model, "model", "1.0", tmp_path, engine="auto")
+    assert [(row.engine, row.chosen) for row in built.measured] == [("torch", True)]
+    for wish in ({"engine": "onnx"}, {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}):
+        with pytest.raises(ConfigError, match=message):
+            build(model, "other", "1.0", tmp_path, **wish)
 
 
 @pytest.mark.parametrize("given", [None, "auto"])
