@@ -196,8 +196,7 @@ class Trial:
     def _plain(self) -> tuple[Path, list[str], list[str]]:
         """The graph as it is exported, and the names of its inputs and outputs."""
         path = self._scratch / "plain" / "model.onnx"
-        graph = TorchEngine.load(self._artifact, self._task, self._config, "cpu").graph
-        return (path, *export(graph, self._mixed, path))
+        return (path, *export(self._torch.graph, self._mixed, path))
 
     def _load(self, engine: str, quantization: str, kept_share: float) -> Engine:
         directory = self._candidate(engine, quantization)

@@ -15,14 +15,16 @@ from tokenizers import Tokenizer
 
 from bert_handler import Predictor, runtimes
 from bert_handler.artifact import Artifact
-from bert_handler.engines import engine_class
+from bert_handler.engines import engine_class, torch_engine
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
-from bert_handler.packaging import engine_choice, mar, quantization
+from bert_handler.packaging import engine_choice, mar, quantization, samples
 from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
+from bert_handler.packaging.export import export
 from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
+from bert_handler.torch_loading import load_model
 from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.zoo import ENCODERS
 
@@ -160,6 +162,26 @@ def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
     chosen = next(row for row in built.measured if row.chosen)
     assert not chosen.problem
     assert chosen.rate == max(row.rate for row in built.measured if not row.problem)
+
+
+@pytest.mark.parametrize("architecture", sorted(ENCODERS))
+def test_the_graph_that_is_exported_answers_as_before(tmp_path, zoo, load, architecture):
+    predictor = load(zoo(architecture, "sequence_classification"))
+    taken = samples.encode(predictor.task, samples.default_instances(predictor.task))
+    before, after = [], []
+    for outputs in (before, after):
+        outputs += [predictor.engine.forward(batch, 1) for batch in taken.batches]
+        if not after:
+            export(predictor.engine.graph, samples.mixed(predictor.task, taken), tmp_path / "model.onnx")
+    for left, right in zip(before, after):
+        assert all(np.array_equal(values, right[name]) for name, values in left.items())
+
+
+def test_one_copy_of_the_model_is_loaded_to_archive_it(tmp_path, zoo, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(torch_engine, "load_model", lambda *given: loaded.append(load_model(*given)) or loaded[-1])
+    build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, engine="auto")
+    assert len(loaded) == 1
 
 
 def test_auto_takes_torch_where_the_other_engines_fail_in_ways_of_their_own(tmp_path, zoo):
