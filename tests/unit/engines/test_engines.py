@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from bert_handler import Predictor, runtimes
 from bert_handler.artifact import Artifact
 from bert_handler.engines import engine_class, torch_engine
+from bert_handler.engines.onnx_engine import OnnxEngine
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
 from bert_handler.packaging import engine_choice, mar, quantization, samples
@@ -26,7 +27,7 @@ from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
 from bert_handler.torch_loading import load_model
 from bert_handler.unpacking import CHECKSUMS, unpack
-from tests.zoo import ENCODERS
+from tests.zoo import ENCODERS, MAX_LENGTH
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -472,6 +473,22 @@ def test_an_output_as_wide_as_one_batch_is_long_is_compared_whole():
     of_tokens = [{"logits": np.zeros(mask.shape, np.float32)} for mask in masks]
     noisy = [{"logits": np.where(mask, 0, 7).astype(np.float32)} for mask in masks]
     assert greatest_difference(of_tokens, noisy, masks) == 0, "nobody reads padding"
+
+
+def test_an_output_as_wide_as_the_only_batch_of_samples_is_compared_whole(tmp_path, zoo, load, monkeypatch):
+    model = zoo("bert", "sequence_classification", id2label={i: f"label {i}" for i in range(MAX_LENGTH)})
+    task = load(model).task
+    (batch,) = samples.encode(task, samples.default_instances(task)).batches
+    assert batch.shapes["input_ids"][1] == MAX_LENGTH
+    forward = OnnxEngine.forward
+
+    def wrong_at_padding(self, batch, threads):
+        logits, mask = forward(self, batch, threads)["logits"], batch.arrays()["attention_mask"]
+        return {"logits": np.where(mask, logits, logits - 1) if mask.shape == logits.shape else logits}
+
+    monkeypatch.setattr(OnnxEngine, "forward", wrong_at_padding)
+    with pytest.raises(ConfigError, match="outputs differ from torch by 1, more than"):
+        build(model, "model", "1.0", tmp_path, engine="onnx")
 
 
 def test_vectors_of_no_direction_are_the_same_only_as_each_other():
