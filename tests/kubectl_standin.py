@@ -65,8 +65,13 @@ def execute(words, mode):
 
 
 def find(paths, flags):
-    for path in [paths[0], *sorted(paths[0].rglob("*"))]:
-        sys.stdout.write(str(path).replace(str(VOLUME), MOUNT) + "\n")
+    folder, *left_out = paths
+    assert flags in ([], ["-name", "-prune", "-o", "-print"])
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        if path.name not in map(str, left_out):
+            sys.stdout.write(str(path).replace(str(VOLUME), MOUNT) + "\n")
+            if path.name == "lost+found":
+                raise PermissionError(13, "Permission denied")
 
 
 def mkdir(paths, flags):

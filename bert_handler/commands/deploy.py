@@ -9,8 +9,16 @@ import typer
 
 from bert_handler.errors import ConfigError, require_file
 from bert_handler.packaging.service import DEVICES, HOSTS, Service
-from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_workers
-from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, quantity, startup_s
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_routes, stated_workers
+from bert_handler.packaging.sizing import (
+    GPU_MEMORY,
+    MEMORY,
+    ModelFacts,
+    check_memory,
+    default_memory,
+    quantity,
+    startup_s,
+)
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
 NAMESPACE = typer.Option(..., "--namespace", "-n", help="For instance kubeflow-user-example-com.")
@@ -41,6 +49,10 @@ def deploy(
         None, help=f"Memory request and limit; default: {MEMORY}, {GPU_MEMORY} with a GPU, or more."
     ),
     image: Optional[str] = typer.Option(None, help="Image of the runtime."),
+    autoscaling: str = typer.Option(Service.autoscaling, help="knative, or hpa on a cluster without Knative."),
+    legacy_modes: bool = typer.Option(
+        Service.legacy_modes, "--legacy-modes", help="Deployment modes by the names of clusters before KServe 0.16."
+    ),
     directory: Optional[Path] = typer.Option(None, help="Takes what is made here; default: deploy-NAME."),
     replace: bool = typer.Option(False, "--replace", help="Keep other files of the same names aside."),
     timeout: int = typer.Option(900, min=1, help="Seconds to become Ready."),
@@ -61,13 +73,16 @@ def deploy(
     from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
     from bert_handler.unpacking import sha256
 
-    _check(name, folder, host, device)
+    _check(name, folder, host, device, autoscaling)
     facts = ModelFacts.of_archive(archive)
     memory = memory or default_memory(host, device, facts.weight_bytes)
     settings, threads = _settings(config, archive, route, host, cpu, memory)
+    check_memory(host, memory, facts.weight_bytes)
     if manifest is None:
+        _check_route(route, host, settings)
         amounts = {"cpu": cpu, "memory": memory, "threads": threads}
-        options = {"host": host, "device": device, "model": route, "image": image, **amounts}
+        scaling = {"autoscaling": autoscaling, "legacy_modes": legacy_modes}
+        options = {"host": host, "device": device, "model": route, "image": image, **amounts, **scaling}
         objects = _made_objects(name, claim, folder, facts.stored_bytes, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
@@ -127,7 +142,7 @@ def _kubectl(namespace: str, pod: str, container: Optional[str], context: Option
     return Kubectl(namespace, pod, container, context, dry_run, show=typer.echo)
 
 
-def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
+def _check(name: str, folder: Optional[str], host: str, device: str, autoscaling: str) -> None:
     from bert_handler.packaging.names import check_choice, check_name, check_service
 
     check_service(name)
@@ -135,6 +150,8 @@ def _check(name: str, folder: Optional[str], host: str, device: str) -> None:
         check_name("folder", folder)
     check_choice("host", host, HOSTS)
     check_choice("device", device, DEVICES)
+    # KEDA needs to be told more, which is said to `manifest`.
+    check_choice("autoscaling", autoscaling, ("knative", "hpa"))
 
 
 def _made_objects(
@@ -165,6 +182,13 @@ def _settings(
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
     return settings.text().encode(), settings.models[route].threads
+
+
+def _check_route(route: str, host: str, settings: bytes) -> None:
+    """Refuse with ConfigError a route that the readiness probe would ask TorchServe for in vain."""
+    routes = stated_routes(settings.decode(errors="replace"))
+    if host == "torchserve" and routes and route not in routes:
+        raise ConfigError(f"--config serves {', '.join(routes)} and not {route!r}; give --route one of them")
 
 
 def _await(name: str, revision: str, kubectl: Any, timeout: int, journal: Any, console: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Optional
 import typer
 
 from bert_handler.packaging.service import Service
-from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, default_memory, startup_s
+from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, check_memory, default_memory, startup_s
 
 
 def manifest(
@@ -16,7 +16,7 @@ def manifest(
     storage_uri: str = typer.Option(..., help="Where the model lies, for instance pvc://task-pv-claim."),
     host: str = typer.Option(Service.host, help="torchserve (KServe's pytorch predictor) or kserve."),
     device: str = typer.Option(Service.device, help="cpu or gpu."),
-    namespace: Optional[str] = typer.Option(None, help="Namespace to write into the manifest; default: none."),
+    namespace: Optional[str] = typer.Option(None, help="Namespace of the manifest and of KEDA's query; default: none."),
     model: str = typer.Option(Service.model, help="Route of the model in config.properties, for the readiness probe."),
     archive: Optional[Path] = typer.Option(None, help="The .mar, to set memory and start-up budget by its size."),
     image: Optional[str] = typer.Option(
@@ -36,10 +36,15 @@ def manifest(
     timeout: int = typer.Option(Service.timeout_s, min=1, help="Seconds for one request."),
     concurrency: int = typer.Option(Service.concurrency, min=0, help="containerConcurrency; 0 for no limit."),
     autoscaling: str = typer.Option(
-        Service.autoscaling, help="knative; RawDeployment with hpa, or keda on the KServe host."
+        Service.autoscaling, help="knative; without Knative hpa, or keda on the KServe host."
+    ),
+    legacy_modes: bool = typer.Option(
+        Service.legacy_modes, "--legacy-modes", help="Deployment modes by the names of clusters before KServe 0.16."
     ),
     scale_metric: Optional[str] = typer.Option(None, help="concurrency or rps; cpu or memory; queue."),
-    scale_target: Optional[int] = typer.Option(None, min=1, help="Value of the metric a replica."),
+    scale_target: Optional[int] = typer.Option(
+        None, min=1, help="Value of the metric a replica; a percentage with hpa."
+    ),
     min_replicas: int = typer.Option(Service.min_replicas, min=0, help="Fewest replicas; 0 scales to zero (knative)."),
     max_replicas: int = typer.Option(Service.max_replicas, min=1, help="Most replicas."),
     prometheus_url: str = typer.Option(Service.prometheus_url, help="Where KEDA asks."),
@@ -61,6 +66,7 @@ def manifest(
     from bert_handler.packaging.manifest import render
 
     facts = ModelFacts.of_archive(archive, engine) if archive else None
+    memory = memory or default_memory(host, device, facts.weight_bytes if facts else 0)
     service = Service(
         name,
         storage_uri,
@@ -72,13 +78,14 @@ def manifest(
         engine=engine,
         protocol=protocol,
         cpu=cpu,
-        memory=memory or default_memory(host, device, facts.weight_bytes if facts else 0),
+        memory=memory,
         gpus=gpus,
         threads=threads,
         startup_s=startup or (startup_s(facts.stored_bytes) if facts else Service.startup_s),
         timeout_s=timeout,
         concurrency=concurrency,
         autoscaling=autoscaling,
+        legacy_modes=legacy_modes,
         scale_metric=scale_metric,
         scale_target=scale_target,
         min_replicas=min_replicas,
@@ -90,4 +97,6 @@ def manifest(
         explainer=explainer,
         service_account=service_account,
     )
+    if facts:
+        check_memory(host, memory, facts.weight_bytes)
     typer.echo(render(service), nl=False)

@@ -1,7 +1,7 @@
 """What the pods of both hosts have in common: metadata, replicas, resources, variables, probes.
 
-Knative scales on concurrency or requests, RawDeployment on CPU or memory (HPA) or on the rows that
-wait in the KServe host's scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
+Knative scales on concurrency or requests, a plain Deployment on CPU or memory (HPA) or on the rows that wait
+in the KServe host's scheduler (KEDA).  Start-up has a budget of its own everywhere: probes that give up while
 a model loads are the commonest way for a pod to restart for ever.
 """
 
@@ -91,9 +91,14 @@ def probes(service: Service, ready: str, live: str) -> dict[str, Any]:
 
 
 def _queue_metric(service: Service) -> dict[str, Any]:
-    query = f'sum(bert_handler_queue_rows{{pod=~"{service.name}-predictor-.*"}})'
+    labels = f'pod=~"{service.name}-predictor-.*"'
+    if service.namespace:
+        # Prometheus may see services of that name in other namespaces, too.
+        labels = f'namespace="{service.namespace}",{labels}'
+    query = f"sum(bert_handler_queue_rows{{{labels}}})"
     source = {"backend": "prometheus", "serverAddress": service.prometheus_url, "query": query}
-    target = {"type": "AverageValue", "averageValue": str(service.target)}
+    # KServe refuses an external metric without `value`; KEDA, to which it is the threshold, divides by the replicas.
+    target = {"type": "Value", "value": str(service.target)}
     return {"type": "External", "external": {"metric": source, "target": target}}
 
 

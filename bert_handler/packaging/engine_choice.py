@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import statistics
 import time
@@ -29,6 +30,8 @@ from bert_handler.packaging.quantization import KEPT_SHARES, Calibrated
 from bert_handler.packaging.samples import default_instances, encode, mixed
 from bert_handler.schema import Instance
 from bert_handler.tasks.base import Task
+
+logger = logging.getLogger(__name__)
 
 AGREEMENT = 0.985
 SAME_DIRECTION = 0.99
@@ -76,10 +79,11 @@ def choose(
     Returns what was measured.  Raises ConfigError where the wanted engine cannot answer as torch does.
     """
     engine, quantization = request.engine, request.quantization
-    if task.needs_generation:
-        if engine in {"torch", "auto"}:
+    reason = _torch_alone(task)
+    if reason:
+        if engine in {"torch", "auto"} and quantization == "none":
             return [Measured("torch", "none", chosen=True)]
-        raise ConfigError(f"{task.name} runs on the torch engine only: the exported graphs do not generate")
+        raise ConfigError(f"engine={engine!r} with quantization={quantization!r}: {reason}")
     if quantization == "int8" and (calibration is None or len(calibration) < MIN_CALIBRATION):
         raise ConfigError(
             f"quantization=int8 is calibrated and checked on texts of your own; give --calibration FILE "
@@ -96,6 +100,18 @@ def choose(
     best = max(wanted, key=lambda result: result.rate)
     trial.keep(best)
     return [replace(result, chosen=result is best) for result in results]
+
+
+def _torch_alone(task: Task) -> str:
+    """Why no exported graph may be chosen; empty where one may."""
+    config = task.model.config
+    if task.needs_generation:
+        return f"{task.name} runs on the torch engine only: the exported graphs do not generate"
+    if config.device not in (None, "cpu"):
+        return f"the settings say device={config.device!r}, and exported graphs run on the CPU; take one of them out"
+    if config.compile:
+        return "the settings say compile, which is for the torch engine; take one of them out"
+    return ""
 
 
 def _candidates(engine: str, quantization: str, calibration: Sequence[Instance] | None) -> list[tuple[str, str]]:
@@ -128,7 +144,10 @@ class Trial:
         # The exported graphs are in fp32, whatever the torch engine is to run in.
         self._config = replace(task.model.config, dtype="float32")
         self._torch = TorchEngine.load(self._artifact, task, self._config, "cpu")
-        self._expected = [self._torch.forward(batch, self._cores) for batch in self._samples.batches]
+        # Of two lengths where any row is padded: by chance, an output may be as wide as one batch is long.
+        shortest = min(self._samples.rows, key=lambda row: row.length)
+        self._compared_on = [*self._samples.batches, collate([shortest], {})]
+        self._expected = [self._torch.forward(batch, self._cores) for batch in self._compared_on]
         self._padded: dict[str, str] = {}
         self._calibrated: dict[str, Calibrated] = {}
 
@@ -145,13 +164,20 @@ class Trial:
 
     def _measure(self, engine: str, quantization: str, kept_share: float) -> Measured:
         try:
-            loaded = self._torch if engine == "torch" else self._load(engine, quantization, kept_share)
-            outputs = [loaded.forward(batch, 1) for batch in self._samples.batches]
+            return self._compared(engine, quantization, kept_share)
         except BertHandlerError as exc:
-            return Measured(engine, quantization, problem=str(exc))
-        difference = greatest_difference(
-            self._expected, outputs, [token_mask(batch.arrays()) for batch in self._samples.batches]
-        )
+            problem = str(exc)
+        except Exception as exc:
+            # The engines' own errors share no other base.
+            logger.debug("%s %s has failed", engine, quantization, exc_info=exc)
+            problem = ": ".join([type(exc).__name__, *str(exc).strip().splitlines()[:1]])
+        return Measured(engine, quantization, problem=problem)
+
+    def _compared(self, engine: str, quantization: str, kept_share: float) -> Measured:
+        loaded = self._torch if engine == "torch" else self._load(engine, quantization, kept_share)
+        outputs = [loaded.forward(batch, 1) for batch in self._compared_on]
+        masks = [token_mask(batch.arrays()) for batch in self._compared_on]
+        difference = greatest_difference(self._expected, outputs, masks)
         agreement = self._agreement(outputs)
         problem = ""
         if quantization == "none" and difference > TOLERANCE:
@@ -172,8 +198,7 @@ class Trial:
     def _plain(self) -> tuple[Path, list[str], list[str]]:
         """The graph as it is exported, and the names of its inputs and outputs."""
         path = self._scratch / "plain" / "model.onnx"
-        graph = TorchEngine.load(self._artifact, self._task, self._config, "cpu").graph
-        return (path, *export(graph, self._mixed, path))
+        return (path, *export(self._torch.graph, self._mixed, path))
 
     def _load(self, engine: str, quantization: str, kept_share: float) -> Engine:
         directory = self._candidate(engine, quantization)

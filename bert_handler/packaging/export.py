@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,17 @@ class _Positional(torch.nn.Module):
 def export(graph: Graph, batch: Batch, path: Path) -> tuple[list[str], list[str]]:
     """Write the graph to `path` with weights beside it; batch: what it is traced with, at least two rows.
 
-    Returns the names of its inputs and outputs.  Raises ConfigError where the model cannot be exported.
+    Returns the names of its inputs and outputs; the graph itself answers as before.  Raises ConfigError where the
+    model cannot be exported.
     """
     inputs = {name: torch.from_numpy(array.copy()) for name, array in batch.arrays().items()}
-    _use_eager_attention(graph.model)
     with torch.inference_mode():
         outputs = list(graph(**inputs))
     axes = {name: {0: "batch", 1: f"{name}_length"} for name in inputs}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # The tracing exporter: its operators are those that the fusions know, and it needs no further package.
-        with warnings.catch_warnings(), torch.inference_mode():
+        with warnings.catch_warnings(), torch.inference_mode(), _eager_attention(graph.model):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 _Positional(graph, list(inputs)).eval(),
@@ -167,6 +168,15 @@ def spell_out_normalization(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-def _use_eager_attention(model: Any) -> None:
-    if hasattr(model, "set_attn_implementation"):
-        model.set_attn_implementation("eager")
+@contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    """Have a model compute attention in the eager form, where its version of transformers can change that."""
+    if not hasattr(model, "set_attn_implementation"):
+        yield
+        return
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -58,9 +58,9 @@ def _predictor(service: Service) -> dict[str, Any]:
 
 
 def _annotations(service: Service) -> dict[str, str]:
-    found = {}
+    # Without one, the cluster's default decides; and KServe refuses another name than it has in its status.
+    found = {"serving.kserve.io/deploymentMode": service.deployment_mode}
     if service.autoscaling != "knative":
-        found["serving.kserve.io/deploymentMode"] = "RawDeployment"
         found["serving.kserve.io/autoscalerClass"] = service.autoscaling
     if service.scrape:
         found["serving.kserve.io/enable-prometheus-scraping"] = "true"

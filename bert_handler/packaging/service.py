@@ -14,6 +14,8 @@ SCALING = {"knative": ("concurrency", "rps"), "hpa": ("cpu", "memory"), "keda": 
 """Metrics that each autoscaler can follow, its default first."""
 TARGETS = {"concurrency": 16, "rps": 50, "cpu": 70, "memory": 80, "queue": 32}
 """Default targets a replica: requests in flight, requests a second, percent, percent, waiting rows."""
+MODES, LEGACY_MODES = ("Knative", "Standard"), ("Serverless", "RawDeployment")
+"""KServe's deployment modes with Knative and without, and their names before KServe 0.16."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Service:
     model: route that probes ask for readiness (TorchServe alone; the KServe host knows its own).
     cpu, memory: requests and limits alike, since a throttled model misses every deadline.
     startup_s: until the model must be ready.  timeout_s: for one request.
+    legacy_modes: for a cluster before KServe 0.16, which knows the deployment modes by other names.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Service:
     timeout_s: int = 120
     concurrency: int = 64
     autoscaling: str = "knative"
+    legacy_modes: bool = False
     scale_metric: str | None = None
     scale_target: int | None = None
     min_replicas: int = 1
@@ -69,6 +73,8 @@ class Service:
         check_choice("protocol", self.protocol, ("v1", "v2", "grpc-v2"))
         check_choice("autoscaling", self.autoscaling, SCALING)
         check_choice(f"{self.autoscaling}'s scale metric", self.metric, SCALING[self.autoscaling])
+        if self.autoscaling == "hpa" and self.target > 100:
+            raise ConfigError(f"scale-target={self.target}: hpa's is a percentage of the request, 100 at most")
         quantity(self.cpu), quantity(self.memory)
         if self.min_replicas > self.max_replicas:
             raise ConfigError(f"min-replicas={self.min_replicas} is above max-replicas={self.max_replicas}")
@@ -98,6 +104,11 @@ class Service:
     def target(self) -> int:
         """The metric's value a replica."""
         return self.scale_target or TARGETS[self.metric]
+
+    @property
+    def deployment_mode(self) -> str:
+        """What KServe makes of it: a Knative Service, or a Deployment."""
+        return (LEGACY_MODES if self.legacy_modes else MODES)[self.autoscaling != "knative"]
 
     @property
     def runtime_image(self) -> str:

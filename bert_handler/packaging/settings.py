@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
@@ -159,7 +160,19 @@ def parse_properties(text: str) -> dict[str, str]:
 def stated_workers(text: str) -> int | None:
     """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
     try:
-        models = jsonio.loads(parse_properties(text)["model_snapshot"])["models"]
+        models = _stated_models(text)
         return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def stated_routes(text: str) -> list[str]:
+    """Routes of the models that a config.properties registers; none where it does not say which."""
+    try:
+        return [route for route, versions in _stated_models(text).items() if versions]
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def _stated_models(text: str) -> Any:
+    return jsonio.loads(parse_properties(text)["model_snapshot"])["models"]

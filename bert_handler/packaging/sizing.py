@@ -118,9 +118,23 @@ def worker_bytes(weight_bytes: int) -> int:
 
 def default_memory(host: str, device: str, weight_bytes: int = 0) -> str:
     """Memory of a pod where none is given: MEMORY, GPU_MEMORY with a GPU, more where the model needs it."""
+    return max(GPU_MEMORY if device == "gpu" else MEMORY, mib(_pod_bytes(host, weight_bytes)), key=quantity)
+
+
+def check_memory(host: str, memory: str, weight_bytes: int) -> None:
+    """Refuse with ConfigError a memory limit that the model does not fit: the pod would be killed for ever."""
+    needed = _pod_bytes(host, weight_bytes)
+    if quantity(memory) < needed:
+        raise ConfigError(
+            f"a model with {mib(weight_bytes)} of weights does not fit a memory limit of {memory}; "
+            f"give at least --memory {mib(needed)}"
+        )
+
+
+def _pod_bytes(host: str, weight_bytes: int) -> int:
     # The KServe host is one process, without a frontend or a wrapper beside it.
     beside = FRONTEND_BYTES + WRAPPER_BYTES if host == "torchserve" else 0
-    return max(GPU_MEMORY if device == "gpu" else MEMORY, mib(beside + worker_bytes(weight_bytes)), key=quantity)
+    return beside + worker_bytes(weight_bytes)
 
 
 def startup_s(stored_bytes: int) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from contextlib import suppress
@@ -14,16 +15,19 @@ from tokenizers import Tokenizer
 
 from bert_handler import Predictor, runtimes
 from bert_handler.artifact import Artifact
-from bert_handler.engines import engine_class
+from bert_handler.engines import engine_class, torch_engine
+from bert_handler.engines.onnx_engine import OnnxEngine
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
-from bert_handler.packaging import engine_choice, quantization
+from bert_handler.packaging import engine_choice, mar, quantization, samples
 from bert_handler.packaging.archive_file import write_checksums, write_zip
 from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
+from bert_handler.packaging.export import export
 from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
+from bert_handler.torch_loading import load_model
 from bert_handler.unpacking import CHECKSUMS, unpack
-from tests.zoo import ENCODERS
+from tests.zoo import ENCODERS, MAX_LENGTH
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -161,6 +165,42 @@ def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
     assert chosen.rate == max(row.rate for row in built.measured if not row.problem)
 
 
+@pytest.mark.parametrize("architecture", sorted(ENCODERS))
+def test_the_graph_that_is_exported_answers_as_before(tmp_path, zoo, load, architecture):
+    predictor = load(zoo(architecture, "sequence_classification"))
+    taken = samples.encode(predictor.task, samples.default_instances(predictor.task))
+    before, after = [], []
+    for outputs in (before, after):
+        outputs += [predictor.engine.forward(batch, 1) for batch in taken.batches]
+        if not after:
+            export(predictor.engine.graph, samples.mixed(predictor.task, taken), tmp_path / "model.onnx")
+    for left, right in zip(before, after):
+        assert all(np.array_equal(values, right[name]) for name, values in left.items())
+
+
+def test_one_copy_of_the_model_is_loaded_to_archive_it(tmp_path, zoo, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(torch_engine, "load_model", lambda *given: loaded.append(load_model(*given)) or loaded[-1])
+    build(zoo("bert", "sequence_classification"), "model", "1.0", tmp_path, engine="auto")
+    assert len(loaded) == 1
+
+
+def test_auto_takes_torch_where_the_other_engines_fail_in_ways_of_their_own(tmp_path, zoo):
+    """The tracing exporter makes constants of Longformer's sizes: other batches than its own fail in the engines."""
+    model = tmp_path / "model"
+    shutil.copytree(zoo("roberta", "sequence_classification"), model)
+    sizes = json.loads((model / "config.json").read_text())
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    names += ("max_position_embeddings", "pad_token_id", "bos_token_id", "eos_token_id")
+    config = transformers.LongformerConfig(attention_window=8, **{name: sizes[name] for name in names})
+    transformers.LongformerForSequenceClassification(config).save_pretrained(model)
+    built = build(model, "model", "1.0", tmp_path, engine="auto")
+    problems = {row.engine: row.problem for row in built.measured}
+    assert [row.engine for row in built.measured if row.chosen] == ["torch"]
+    assert not problems["torch"]
+    assert all(re.match(r"\w+: .+", problems[name]) for name in ("onnx", "openvino")), problems
+
+
 def test_auto_takes_a_tokenizer_that_gives_no_mask(tmp_path, zoo):
     model = tmp_path / "model"
     shutil.copytree(zoo("bert", "sequence_classification"), model)
@@ -243,6 +283,27 @@ def test_an_engine_that_the_settings_contradict_is_refused(tmp_path, zoo):
     (model / "setup_config.json").write_text('{"engine": "onnx"}')
     with pytest.raises(ConfigError, match="--engine torch, but the settings say engine='onnx'"):
         build(model, "model", "1.0", tmp_path, engine="torch")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "the settings say device='cuda', and exported graphs run on the CPU"),
+        ({"device": "cuda:1"}, "the settings say device='cuda:1', and exported graphs run on the CPU"),
+        ({"compile": True}, "the settings say compile, which is for the torch engine"),
+    ],
+)
+def test_an_archive_for_a_gpu_or_to_be_compiled_carries_no_graph(tmp_path, zoo, monkeypatch, settings, message):
+    """The self-test runs on the CPU and would not tell; it compiles, which takes its time."""
+    monkeypatch.setattr(mar, "_self_test", lambda stage: None)
+    model = tmp_path / "model"
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text(json.dumps(settings))
+    built = build(model, "model", "1.0", tmp_path, engine="auto")
+    assert [(row.engine, row.chosen) for row in built.measured] == [("torch", True)]
+    for wish in ({"engine": "onnx"}, {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}):
+        with pytest.raises(ConfigError, match=message):
+            build(model, "other", "1.0", tmp_path, **wish)
 
 
 @pytest.mark.parametrize("given", [None, "auto"])
@@ -412,6 +473,22 @@ def test_an_output_as_wide_as_one_batch_is_long_is_compared_whole():
     of_tokens = [{"logits": np.zeros(mask.shape, np.float32)} for mask in masks]
     noisy = [{"logits": np.where(mask, 0, 7).astype(np.float32)} for mask in masks]
     assert greatest_difference(of_tokens, noisy, masks) == 0, "nobody reads padding"
+
+
+def test_an_output_as_wide_as_the_only_batch_of_samples_is_compared_whole(tmp_path, zoo, load, monkeypatch):
+    model = zoo("bert", "sequence_classification", id2label={i: f"label {i}" for i in range(MAX_LENGTH)})
+    task = load(model).task
+    (batch,) = samples.encode(task, samples.default_instances(task)).batches
+    assert batch.shapes["input_ids"][1] == MAX_LENGTH
+    forward = OnnxEngine.forward
+
+    def wrong_at_padding(self, batch, threads):
+        logits, mask = forward(self, batch, threads)["logits"], batch.arrays()["attention_mask"]
+        return {"logits": np.where(mask, logits, logits - 1) if mask.shape == logits.shape else logits}
+
+    monkeypatch.setattr(OnnxEngine, "forward", wrong_at_padding)
+    with pytest.raises(ConfigError, match="outputs differ from torch by 1, more than"):
+        build(model, "model", "1.0", tmp_path, engine="onnx")
 
 
 def test_vectors_of_no_direction_are_the_same_only_as_each_other():

@@ -145,6 +145,23 @@ def test_one_command_deploys_and_one_takes_back(program, capsys):
     assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), set(), {})
 
 
+def test_folder_that_only_root_may_look_into_is_left_alone(cluster, capsys):
+    (cluster.volume / "lost+found").mkdir(mode=0o700)
+    assert cluster.deploy() == 0, capsys.readouterr().err
+    cluster.check_deployed()
+    assert "lost+found" not in capsys.readouterr().err
+    assert cluster.undeploy() == 0
+    assert (cluster.tree(), cluster.folders(), cluster.objects) == (set(), {"lost+found"}, {})
+
+
+def test_find_itself_lists_all_but_that_folder(tmp_path, monkeypatch):
+    for name in ("a/b", "lost+found/c"):
+        (tmp_path / name).mkdir(parents=True)
+    pod = kubectl.Kubectl("models", "pod")
+    monkeypatch.setattr(pod, "inspect", lambda *words: subprocess.check_output(words, text=True))
+    assert sorted(pod.files(str(tmp_path))) == [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a/b")]
+
+
 def test_second_run_changes_nothing(cluster):
     cluster.deploy()
     assert cluster.deploy() == 0
@@ -242,7 +259,7 @@ def threads_of(cluster):
     ("host", "models", "threads"),
     [
         ("torchserve", {"bert": {"1.0": {"minWorkers": 4}}}, "2"),
-        ("torchserve", {"a": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
+        ("torchserve", {"bert": {"1.0": {"minWorkers": 1}}, "b": {"1.0": {"minWorkers": 2}}}, "2"),
         ("torchserve", {"bert": {"1.0": {"minWorkers": 16}}}, "1"),
         ("torchserve", {"bert": {"1.0": {}}}, "8"),
         ("torchserve", {"bert": {"1.0": {"minWorkers": "many"}}}, "8"),
@@ -257,6 +274,41 @@ def test_workers_of_own_settings_share_the_cores_too(cluster, host, models, thre
     assert cluster.deploy("--host", host, "--cpu", "8", "--config", str(config)) == 0
     assert (cluster.volume / "config" / "config.properties").read_bytes() == config.read_bytes()
     assert threads_of(cluster) == (threads, threads)
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ([], "Knative"),
+        (["--legacy-modes"], "Serverless"),
+        (["--autoscaling", "hpa"], "Standard"),
+        (["--autoscaling", "hpa", "--legacy-modes"], "RawDeployment"),
+    ],
+)
+def test_service_runs_with_knative_or_without(cluster, words, mode):
+    assert cluster.deploy(*words) == 0
+    service = yaml.safe_load((cluster.home / "own" / f"{NAME}.yaml").read_text())
+    assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 1),
+        (["--route", "b"], 0),
+        # Its probe asks for all models, and an own manifest has probes of its own.
+        (["--host", "kserve"], 0),
+        (["--manifest", "own.yaml"], 0),
+    ],
+)
+def test_settings_without_the_route_that_is_probed_are_refused(cluster, capsys, monkeypatch, words, code):
+    monkeypatch.chdir(cluster.home)
+    (cluster.home / "own.yaml").write_text(OWN_MANIFEST)
+    models = {"a": {"1.0": {}}, "b": {"1.0": {}}, "bert": {}}
+    (cluster.home / "own.properties").write_text(f"model_snapshot={json.dumps({'models': models})}\n")
+    assert cluster.deploy("--config", "own.properties", *words) == code
+    refused = "--config serves a, b and not 'bert'; give --route one of them" in capsys.readouterr().err
+    assert (refused, cluster.log == []) == (code == 1, code == 1)
 
 
 @pytest.mark.parametrize(
@@ -408,6 +460,24 @@ def test_dry_run_looks_and_prints_exactly_what_would_change_something(cluster, c
     assert [shlex.split(line)[1:] for line in printed] == changes(cluster.log)
 
 
+def test_dry_run_of_undeploy_lists_services_files_and_folders(cluster, capsys):
+    assert cluster.deploy("--host", "kserve", "--folder", "two") == 0
+    capsys.readouterr()
+    assert cluster.undeploy("--dry-run") == 0
+    lines = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
+    assert [words[words.index("--") + 1 :] if "--" in words else words[:2] for words in lines] == [
+        ["delete", f"servingruntime/{NAME}-runtime"],
+        ["delete", f"inferenceservice/{NAME}"],
+        ["rm", "-f", "/pv/two/model-store/bert.mar"],
+        ["rm", "-f", "/pv/two/config/config.properties"],
+        ["rmdir", "/pv/two/model-store"],
+        ["rmdir", "/pv/two/config"],
+        ["rmdir", "/pv/two"],
+        ["rm", "-f", f"/pv/.bert-handler/{NAME}.json"],
+        ["rmdir", "/pv/.bert-handler"],
+    ]
+
+
 def test_service_that_does_not_become_ready_says_why(cluster, capsys, monkeypatch):
     monkeypatch.setenv("KUBECTL_STANDIN_NEVER_READY", "1")
     assert cluster.deploy("--timeout", "1") == 1
@@ -423,6 +493,24 @@ def test_memory_is_checked_against_the_host_that_needs_it(cluster, capsys, host,
     if host == "kserve":
         models = model_store.models_of(cluster.volume)
         assert models == {"bert": cluster.volume / "model-store" / "bert.mar"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host", "kserve"], "does not fit a memory limit of 450Mi; give at least --memory 481Mi"),
+        (["--config", "own.properties"], "does not fit a memory limit of 450Mi; give at least --memory 1025Mi"),
+    ],
+)
+def test_memory_that_the_model_does_not_fit_is_refused(cluster, capsys, monkeypatch, words, message):
+    monkeypatch.chdir(cluster.home)
+    (cluster.home / "own.properties").write_text("model_store=x\n")
+    assert cluster.deploy("--memory", "450Mi", *words) == 1
+    assert message in capsys.readouterr().err
+    assert cluster.log == []
+    service = ["--name", NAME, "--storage-uri", "pvc://c", "--archive", "bert.mar", "--host", "kserve"]
+    assert main(["manifest", *service, "--memory", "450Mi"]) == 1
+    assert "give at least --memory 481Mi" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["torchserve", "kserve"])
@@ -449,6 +537,7 @@ def memory_of(objects):
         (["--host", "foo"], "host 'foo' is unknown; choose from torchserve, kserve"),
         (["--device", "tpu"], "device 'tpu' is unknown"),
         (["--manifest", "own.yaml", "--host", "foo"], "host 'foo' is unknown"),
+        (["--autoscaling", "keda"], "autoscaling 'keda' is unknown; choose from knative, hpa"),
         (["--cpu", "2GB"], "'2GB' is no quantity"),
         (["--memory", "2ki"], "'2ki' is no quantity"),
         (["--memory", "600Mi"], "do not fit a memory limit of 600Mi"),

@@ -29,6 +29,7 @@ VARIANTS = {
     "torchserve raw": ["--autoscaling", "hpa", "--scale-metric", "memory", "--image", "registry/torchserve:1"],
     "kserve": ["--host", "kserve"],
     "kserve gpu": ["--host", "kserve", "--device", "gpu", "--gpus", "2", "--engine", "torch", "--no-scrape"],
+    "legacy": ["--legacy-modes"],
     "kserve hpa": ["--host", "kserve", "--autoscaling", "hpa"],
     "kserve keda": ["--host", "kserve", "--autoscaling", "keda", "--scale-target", "8"],
     "kserve canary": ["--host", "kserve", "--canary", "10", "--namespace", "models", "--scale-metric", "rps"],
@@ -202,9 +203,37 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
     knative, hpa, keda = (predictor("--autoscaling", name) for name in ("knative", "hpa", "keda"))
     assert (knative["scaleMetric"], knative["scaleTarget"]) == ("concurrency", 16)
     assert (hpa["scaleMetric"], hpa["scaleTarget"]) == ("cpu", 70)
-    external = keda["autoScaling"]["metrics"][0]["external"]
-    assert "bert_handler_queue_rows" in external["metric"]["query"]
+    assert "scaleMetric" not in keda
     assert predictor("--canary", "10")["canaryTrafficPercent"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "legacy"),
+    [
+        ([], "Knative", "Serverless"),
+        (["--autoscaling", "hpa"], "Standard", "RawDeployment"),
+        (["--autoscaling", "keda"], "Standard", "RawDeployment"),
+    ],
+)
+def test_mode_is_stated_by_the_name_that_the_cluster_knows(capsys, words, mode, legacy):
+    for more, name in (([], mode), (["--legacy-modes"], legacy)):
+        service = objects(capsys, "--host", "kserve", *words, *more)["InferenceService"]
+        assert service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == name
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        ([], 'pod=~"torchserve-bert-v2-predictor-.*"'),
+        (["--namespace", "models"], 'namespace="models",pod=~"torchserve-bert-v2-predictor-.*"'),
+    ],
+)
+def test_keda_has_the_threshold_that_kserve_takes_and_the_rows_of_this_service_alone(capsys, words, labels):
+    """validateScalingKedaCompExtension refuses External without target.value; getKedaMetrics reads nothing else."""
+    service = objects(capsys, "--host", "kserve", "--autoscaling", "keda", "--scale-target", "8", *words)
+    external = service["InferenceService"]["spec"]["predictor"]["autoScaling"]["metrics"][0]["external"]
+    assert external["target"] == {"type": "Value", "value": "8"}
+    assert external["metric"]["query"] == f"sum(bert_handler_queue_rows{{{labels}}})"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +242,8 @@ def test_replicas_follow_what_the_autoscaler_knows(capsys):
         (["--device", "tpu"], "device 'tpu' is unknown; choose from cpu, gpu"),
         (["--host", "mlserver"], "choose from torchserve, kserve"),
         (["--autoscaling", "hpa", "--scale-metric", "rps"], "choose from cpu, memory"),
+        (["--autoscaling", "hpa", "--scale-target", "101"], "scale-target=101: hpa's is a percentage"),
+        (["--autoscaling", "hpa", "--scale-metric", "memory", "--scale-target", "512"], "is a percentage"),
         (["--autoscaling", "hpa", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
         (["--host", "kserve", "--autoscaling", "keda", "--min-replicas", "0"], "from zero; use --autoscaling knative"),
         (["--autoscaling", "keda"], "use --host kserve, or --autoscaling hpa or knative"),
