@@ -16,6 +16,7 @@ PACKAGE = Path(bert_handler.__file__).parent
 LAYERS = (
     {"errors"},
     {
+        "addresses",
         "schema",
         "parameters",
         "jsonio",
