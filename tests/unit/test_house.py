@@ -30,6 +30,7 @@ LAYERS = (
         "deadlines",
         "deferred",
         "ending",
+        "locks",
         "memory",
         "runtimes",
         "signing",
