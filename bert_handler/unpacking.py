@@ -78,6 +78,7 @@ def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:
 
     Returns the SHA-256 of every file by its name.
     compiled: whether Python may have written bytecode beside its modules since the archive was unpacked.
+    Raises ArchiveError on what differs, and on a link: what it leads to is not of the archive.
     """
     path = directory / CHECKSUMS
     if not path.is_file():
@@ -86,7 +87,12 @@ def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:
     for line in _text(path).splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
-    files = [file.relative_to(directory) for file in directory.rglob("*") if file.is_file()]
+    entries = list(directory.rglob("*"))
+    for entry in entries:
+        # `rglob` does not enter linked directories, but whoever imports or opens by name does.
+        if entry.is_symlink():
+            raise ArchiveError(f"the archive has a link, which no archive has: {entry.relative_to(directory)}")
+    files = [file.relative_to(directory) for file in entries if file.is_file()]
     present = {file.as_posix() for file in files if not (compiled and BYTECODE in file.parts)} - {CHECKSUMS, SIGNATURE}
     for name in sorted(set(stated) | present):
         if name not in present:
