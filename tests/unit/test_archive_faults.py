@@ -210,6 +210,24 @@ def test_a_bomb(entries, write):
     refused(write(entries, bomb), "'zeros' unpacks to an implausible size")
 
 
+def test_a_bomb_of_small_entries(write, monkeypatch):
+    """None of which is one, so nothing of it is unpacked."""
+
+    def bomb(file):
+        for number in range(20):
+            file.writestr(f"zeros{number}", b"\0" * (1 << 20), zipfile.ZIP_DEFLATED)
+
+    path = write({"config.json": b"{}"}, bomb)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    refused(path, f"the archive of {path.stat().st_size} bytes unpacks to an implausible size: 20971522$")
+
+
+def test_a_small_archive_may_be_packed_tightly(write, tmp_path):
+    path = write({}, lambda file: [file.writestr(f"{i}", b"\0" * (1 << 20), zipfile.ZIP_DEFLATED) for i in range(16)])
+    (tmp_path / "to").mkdir()
+    unpack(path, tmp_path / "to")
+
+
 def test_too_many_files(write, monkeypatch):
     monkeypatch.setattr(unpacking, "MAX_ENTRIES", 3)
     refused(write({str(i): b"" for i in range(4)}), "4 files; at most 3")
