@@ -33,6 +33,7 @@ LAYERS = (
         "locks",
         "memory",
         "runtimes",
+        "scratch",
         "signing",
         "state_dicts",
         "unpacking",
