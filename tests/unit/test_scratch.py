@@ -58,6 +58,15 @@ def serving(mar, temporary):
     process.communicate()
 
 
+def test_sigterm_while_loading_removes_what_is_unpacked(serving, temporary):
+    assert len(list(temporary.iterdir())) == 1
+    serving.send_signal(signal.SIGTERM)
+    out, err = serving.communicate(timeout=20)
+    assert (serving.returncode, out) == (143, "")
+    assert "Traceback" not in err
+    assert not list(temporary.iterdir())
+
+
 def test_the_next_one_removes_what_a_killed_one_has_left(serving, temporary, mar):
     (left,) = temporary.iterdir()
     other = Artifact.open(mar)
