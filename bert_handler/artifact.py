@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +14,7 @@ from bert_handler import jsonio
 from bert_handler.config import SETUP_CONFIG
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.schema import Identity
+from bert_handler.scratch import Scratch
 from bert_handler.unpacking import sha256, unpack, verify
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -65,8 +62,8 @@ class Artifact:
             return cls.of_directory(path, verify(path) if check is not None else None)
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; give a model directory or a .mar archive")
-        directory = Path(tempfile.mkdtemp(prefix="bert_handler_"))
-        owner = _TemporaryDirectory(directory)
+        owner = Scratch()
+        directory = owner.path
         digests = unpack(path, directory)
         if check is not None:
             check(directory)
@@ -154,10 +151,3 @@ def _is_of_model(name: str) -> bool:
     if foreign or path.parts[0] in {"bert_handler", "MAR-INF"} or path.name == SETUP_CONFIG:
         return False
     return path.suffix in MODEL_SUFFIXES
-
-
-class _TemporaryDirectory:
-    """Removes a directory when the last user of it is gone, at the end of the process at the latest."""
-
-    def __init__(self, path: Path) -> None:
-        self._finalizer = weakref.finalize(self, shutil.rmtree, os.fspath(path), ignore_errors=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import typer
@@ -73,7 +76,8 @@ def _options(
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command; 0 when it succeeded, 1 when it said why not, 2 when it was called wrong."""
     try:
-        result = app(list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
+        with _ending_on_sigterm():
+            result = app(list(sys.argv[1:] if argv is None else argv), standalone_mode=False)
     except UsageError as exc:
         exc.show()
         return 2
@@ -83,6 +87,28 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         Console(stderr=True).print(f"[red]error:[/red] {escape(_reason(exc))}", highlight=False, soft_wrap=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exit does, until a server has its own way.
+
+    By default it ends the process at once, and what it has unpacked stays; as a container's first process, it
+    would not even be ended.  A second one is the default's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _reason(exc: Exception) -> str:

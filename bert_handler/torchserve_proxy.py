@@ -12,6 +12,7 @@ import httpx
 import kserve
 
 from bert_handler import jsonio
+from bert_handler.addresses import environment_proxy, is_loopback
 from bert_handler.deadlines import HEADER as TIMEOUT_HEADER
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S, deadline_of, remaining_s
 from bert_handler.errors import (
@@ -53,6 +54,7 @@ class TorchServe:
     """A TorchServe with inference and management on one address, over kept-alive connections.
 
     key_file: its key_file.json, where token authorization is on; read again when it changes.
+    The environment's proxy is used, except for addresses of this machine.  Raises ConfigError where it cannot be.
     """
 
     def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = RESPONSE_TIMEOUT_S) -> None:
@@ -61,6 +63,13 @@ class TorchServe:
         limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
         self._timeout = httpx.Timeout(timeout_s, connect=2)
         self._limits = limits
+        # A proxy would see texts and keys of what never leaves this machine; certificates of the environment stay.
+        self._environment: dict[str, Any] = {
+            "trust_env": not is_loopback(url),
+            "verify": httpx.create_ssl_context(),
+        }
+        with environment_proxy():
+            httpx.Client(**self._environment).close()
         self._client: httpx.AsyncClient | None = None
 
     async def infer(
@@ -115,7 +124,8 @@ class TorchServe:
         """The list of models, of which TorchServe gives a hundred at a time."""
         query: dict[str, str] = {}
         while True:
-            response = httpx.get(f"{self.url}/models", params=query, headers=self._token("management"), timeout=10)
+            own: dict[str, Any] = {"headers": self._token("management"), "timeout": 10, **self._environment}
+            response = httpx.get(f"{self.url}/models", params=query, **own)
             response.raise_for_status()
             page = jsonio.loads(response.content)
             yield page
@@ -126,7 +136,8 @@ class TorchServe:
     def _http(self) -> httpx.AsyncClient:
         # Made on first use: the client belongs to the event loop that uses it.
         if self._client is None:
-            self._client = httpx.AsyncClient(base_url=self.url, timeout=self._timeout, limits=self._limits)
+            own: dict[str, Any] = {"timeout": self._timeout, "limits": self._limits, **self._environment}
+            self._client = httpx.AsyncClient(base_url=self.url, **own)
         return self._client
 
     def _token(self, api: str) -> dict[str, str]:

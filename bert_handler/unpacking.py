@@ -33,6 +33,8 @@ MAX_ENTRIES = 10_000
 MAX_UNPACKED_BYTES = 64 * 2**30
 MAX_RATIO = 200
 """Deflate reaches 1000:1 on zeros; weights and vocabularies stay below 10:1."""
+SMALL_ENTRY, SMALL_ARCHIVE = 2**20, 2**24
+"""Bytes unpacked, up to which an entry, and all together, may have any ratio."""
 
 
 def unpack(archive: Path, directory: Path) -> Mapping[str, str]:
@@ -78,6 +80,7 @@ def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:
 
     Returns the SHA-256 of every file by its name.
     compiled: whether Python may have written bytecode beside its modules since the archive was unpacked.
+    Raises ArchiveError on what differs, and on a link: what it leads to is not of the archive.
     """
     path = directory / CHECKSUMS
     if not path.is_file():
@@ -86,7 +89,12 @@ def verify(directory: Path, *, compiled: bool = False) -> Mapping[str, str]:
     for line in _text(path).splitlines():
         digest, _, name = line.partition("  ")
         stated[name] = digest
-    files = [file.relative_to(directory) for file in directory.rglob("*") if file.is_file()]
+    entries = list(directory.rglob("*"))
+    for entry in entries:
+        # `rglob` does not enter linked directories, but whoever imports or opens by name does.
+        if entry.is_symlink():
+            raise ArchiveError(f"the archive has a link, which no archive has: {entry.relative_to(directory)}")
+    files = [file.relative_to(directory) for file in entries if file.is_file()]
     present = {file.as_posix() for file in files if not (compiled and BYTECODE in file.parts)} - {CHECKSUMS, SIGNATURE}
     for name in sorted(set(stated) | present):
         if name not in present:
@@ -118,10 +126,13 @@ def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfil
     entries = [entry for entry in mar.infolist() if not entry.filename.endswith("/")]
     if len(entries) > MAX_ENTRIES:
         raise ArchiveError(f"the archive has {len(entries)} files; at most {MAX_ENTRIES} are unpacked")
-    if sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:
+    unpacked_bytes = sum(entry.file_size for entry in entries)
+    if unpacked_bytes > MAX_UNPACKED_BYTES:
         raise ArchiveError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes")
     if sum(entry.compress_size for entry in entries) > archive_bytes:
         raise ArchiveError("the archive's entries overlap: they are larger together than the archive")
+    if unpacked_bytes > max(MAX_RATIO * archive_bytes, SMALL_ARCHIVE):
+        raise ArchiveError(f"the archive of {archive_bytes} bytes unpacks to an implausible size: {unpacked_bytes}")
     seen: set[PurePosixPath] = set()
     safe = []
     for entry in entries:
@@ -132,7 +143,7 @@ def _safe_entries(mar: zipfile.ZipFile, archive_bytes: int) -> list[tuple[zipfil
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             raise ArchiveError(f"the archive's entry {entry.filename!r} is not a plain file")
-        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1) and entry.file_size > 2**20:
+        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1) and entry.file_size > SMALL_ENTRY:
             raise ArchiveError(f"the archive's entry {entry.filename!r} unpacks to an implausible size")
         if relative in seen:
             raise ArchiveError(f"the archive has two entries named {entry.filename!r}")

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, BinaryIO, Callable
 
 from bert_handler import jsonio
 from bert_handler.artifact import PARTS
 from bert_handler.errors import ConfigError
+from bert_handler.locks import hold
 
-STATE = "state.json"
+STATE, LOCK = "state.json", "lock"
 MAX_LISTED = 4
 """Differences of two runs that an error message lists."""
 REMEDY = "remove that directory to begin anew, or give another --output"
 
 
 class Parts:
-    """The finished parts beside an output, and what they were made from.
-
-    Raises ConfigError where those that are there were made from something else, or one is missing.
-    """
+    """The finished parts beside an output, and what they were made from."""
 
     def __init__(self, target: Path, state: Mapping[str, Any]) -> None:
         self._target = target
-        self._directory = target.with_name(f"{target.name}{PARTS}")
+        self._directory = _directory(target)
         self._joined = target.with_name(f"{target.name}.joined{PARTS}")
-        if self._joined.is_dir():
-            shutil.rmtree(self._joined)
-        self._directory.mkdir(parents=True, exist_ok=True)
+        _remove(self._joined)
         self._n_parts = len(list(self._directory.glob("*.part")))
         known = self._directory / STATE
         content = jsonio.dumps(state)
@@ -39,6 +36,17 @@ class Parts:
         if known.is_file():
             self._check_state(known.read_bytes(), content)
         _write_whole(known, lambda path: path.write_bytes(content))
+
+    @classmethod
+    @contextmanager
+    def held(cls, target: Path, state: Mapping[str, Any]) -> Iterator[Parts]:
+        """The parts, which no other run may go on with meanwhile.
+
+        Raises ConfigError where one does so already, and where those that are there were made from something
+        else, or one is missing.
+        """
+        with closing(_held(_directory(target), target)):
+            yield cls(target, state)
 
     def __len__(self) -> int:
         return self._n_parts
@@ -49,11 +57,15 @@ class Parts:
         self._n_parts += 1
 
     def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
-        """Write the output from all parts, and remove them."""
+        """Write the output from all parts, and remove them.
+
+        Raises ConfigError where a part has gone that this run had found or written.
+        """
+        self._check_complete()
         _write_whole(self._target, lambda path: join(self._paths(), path))
         # At once, since a run that found some of them would go on with these.
         self._directory.rename(self._joined)
-        shutil.rmtree(self._joined)
+        _remove(self._joined)
 
     def _part(self, number: int) -> Path:
         return self._directory / f"{number:08d}.part"
@@ -77,6 +89,29 @@ class Parts:
             different = "; ".join(f"{key} was {_said(old, key)}, is {_said(new, key)}" for key in keys[:MAX_LISTED])
             more = f"; and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else ""
             raise ConfigError(f"{self._directory} holds parts of another run ({different}{more}); {REMEDY}")
+
+
+def _directory(target: Path) -> Path:
+    return target.with_name(f"{target.name}{PARTS}")
+
+
+def _held(directory: Path, target: Path) -> BinaryIO:
+    """The lock of the parts, whose directory is made; ConfigError where another run has it."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = hold(directory / LOCK)
+        except FileNotFoundError:
+            # Joined and removed by another run, in this moment.
+            continue
+        if lock is None:
+            raise ConfigError(f"another run writes {target}; wait for it, or give another --output")
+        return lock
+
+
+def _remove(joined: Path) -> None:
+    # Where the next run has begun already, both do so.
+    shutil.rmtree(joined, ignore_errors=True)
 
 
 def _said(state: Mapping[str, Any], key: str) -> str:

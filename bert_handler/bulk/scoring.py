@@ -133,15 +133,18 @@ def run(job: Job, parts: Callable[[int], Iterator[Part]], progress: Progress) ->
     """Write the parts that are not there yet, and join all.
 
     parts: from the number of rows that are done to the parts of the others, in order.
+    Raises ConfigError where another run writes the same output, and where the input has other rows than before.
     """
-    finished = Parts(job.target, job.state)
-    done = min(job.n_rows, len(finished) * job.batch_rows)
-    progress(done, job.n_rows)
-    for n_rows, write in parts(done):
-        finished.add(write)
-        done += n_rows
+    with Parts.held(job.target, job.state) as finished:
+        done = min(job.n_rows, len(finished) * job.batch_rows)
         progress(done, job.n_rows)
-    finished.join(job.join)
+        for n_rows, write in parts(done):
+            finished.add(write)
+            done += n_rows
+            progress(done, job.n_rows)
+        if done != job.n_rows:
+            raise ConfigError(f"{job.source.name} had {job.n_rows} rows, and now {done}; it must not change meanwhile")
+        finished.join(job.join)
     return done
 
 

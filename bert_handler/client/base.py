@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Callable, Union
 
 from bert_handler import jsonio
+from bert_handler.addresses import is_loopback
 from bert_handler.errors import ConfigError, QueueFullError, RequestError, of_status
 
 Texts = Union[str, Mapping[str, Any], Sequence[Union[str, Mapping[str, Any]]]]
@@ -75,7 +76,9 @@ class V2Client(ABC):
     """What a client of either transport does: build requests, retry, turn refusals into errors."""
 
     def __init__(self, url: str, retry: Retry | None = None) -> None:
+        """Raises ConfigError where the URL is none."""
         self.url = url.rstrip("/")
+        self.local = is_loopback(url)
         self.retry = retry or Retry()
         self._sleep: Callable[[float], None] = time.sleep
 

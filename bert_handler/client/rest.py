@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from bert_handler import jsonio
+from bert_handler.addresses import environment_proxy
 from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, document, request_headers
 from bert_handler.errors import ConfigError, DeadlineError, NotReadyError
 
@@ -24,6 +25,7 @@ class Client(V2Client):
 
     host: Host header, for a gateway that routes by it.  cookies: for its session.  token: sent as
     bearer.  ca_file: certificates that https:// is checked with, beside the system's.
+    The environment's proxy is used, except for addresses of this machine.
     """
 
     def __init__(
@@ -38,11 +40,12 @@ class Client(V2Client):
         ca_file: Path | None = None,
     ) -> None:
         super().__init__(url, retry)
-        self._http = httpx.Client(
-            headers=request_headers(host, cookies, token),
-            timeout=timeout_s,
-            verify=_certificates(ca_file),
-        )
+        headers = request_headers(host, cookies, token)
+        with environment_proxy():
+            # A proxy would see texts and token of what never leaves this machine.
+            self._http = httpx.Client(
+                headers=headers, timeout=timeout_s, verify=_certificates(ca_file), trust_env=not self.local
+            )
 
     def close(self) -> None:
         self._http.close()
@@ -111,7 +114,8 @@ def _model_path(model: str, version: str | None) -> str:
 
 def _certificates(ca_file: Path | None) -> Any:
     if ca_file is None:
-        return True
+        # Here, since a client that does not trust the environment would not look at SSL_CERT_FILE.
+        return httpx.create_ssl_context()
     import ssl
 
     context = ssl.create_default_context()

@@ -31,7 +31,7 @@ from bert_handler.packaging.mar import build
 from bert_handler.packaging.sizing import ModelFacts
 from bert_handler.predictor import Predictor
 from bert_handler.signing import check_signature, generate_keys, read_private_key, read_public_key, sign
-from bert_handler.unpacking import CHECKSUMS, SIGNATURE, unpack
+from bert_handler.unpacking import CHECKSUMS, SIGNATURE, unpack, verify
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +208,24 @@ def test_a_bomb(entries, write):
         file.writestr("zeros", b"\0" * (8 << 20), zipfile.ZIP_DEFLATED)
 
     refused(write(entries, bomb), "'zeros' unpacks to an implausible size")
+
+
+def test_a_bomb_of_small_entries(write, monkeypatch):
+    """None of which is one, so nothing of it is unpacked."""
+
+    def bomb(file):
+        for number in range(20):
+            file.writestr(f"zeros{number}", b"\0" * (1 << 20), zipfile.ZIP_DEFLATED)
+
+    path = write({"config.json": b"{}"}, bomb)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    refused(path, f"the archive of {path.stat().st_size} bytes unpacks to an implausible size: 20971522$")
+
+
+def test_a_small_archive_may_be_packed_tightly(write, tmp_path):
+    path = write({}, lambda file: [file.writestr(f"{i}", b"\0" * (1 << 20), zipfile.ZIP_DEFLATED) for i in range(16)])
+    (tmp_path / "to").mkdir()
+    unpack(path, tmp_path / "to")
 
 
 def test_too_many_files(write, monkeypatch):
@@ -390,6 +408,44 @@ def test_an_unpacked_directory_is_checked_as_well(mar, keys, tmp_path):
     (tmp_path / "config.json").write_bytes(b"{}")
     with pytest.raises(ArchiveError, match="not the one that was archived"):
         Artifact.open(tmp_path, signed_by(keys[1]))
+
+
+@pytest.mark.parametrize("link", ["folder", "nested", "listed", "broken", "bytecode"])
+def test_no_link_within_a_checked_directory(mar, keys, tmp_path, link):
+    """What is behind it would be read, and is neither listed nor signed."""
+    model, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    for directory in (model, elsewhere):
+        directory.mkdir()
+    unpack(mar, model)
+    (elsewhere / "config.json").write_bytes((model / "config.json").read_bytes())
+    names = {"folder": "1_Pooling", "nested": "bert_handler/vendored", "listed": "config.json"}
+    path, target = model / names.get(link, "other"), elsewhere
+    if link == "listed":
+        path.unlink()
+        target = elsewhere / "config.json"
+    elif link == "broken":
+        target = tmp_path / "nowhere"
+    elif link == "bytecode":
+        path = model / "bert_handler" / "__pycache__"
+    path.symlink_to(target)
+    with pytest.raises(ArchiveError, match=rf"has a link, which no archive has: {path.relative_to(model)}$"):
+        Artifact.open(model, signed_by(keys[1]))
+    with pytest.raises(ArchiveError, match="has a link"):
+        verify(model, compiled=True)
+
+
+def test_the_checked_directory_itself_may_be_a_link(mar, keys, tmp_path):
+    (tmp_path / "model").mkdir()
+    unpack(mar, tmp_path / "model")
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    assert Artifact.open(tmp_path / "link", signed_by(keys[1])).identity.name == "tiny"
+
+
+def test_links_of_a_model_directory_are_followed(zoo, tmp_path):
+    """As in a cache of Hugging Face's, whose files are links."""
+    for path in zoo("bert", "sequence_classification").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    assert Artifact.open(tmp_path).fingerprint() == Artifact.open(zoo("bert", "sequence_classification")).fingerprint()
 
 
 def test_signing_keeps_archives_reproducible(entries, keys, mar, tmp_path):

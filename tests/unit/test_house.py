@@ -16,6 +16,7 @@ PACKAGE = Path(bert_handler.__file__).parent
 LAYERS = (
     {"errors"},
     {
+        "addresses",
         "schema",
         "parameters",
         "jsonio",
@@ -29,8 +30,10 @@ LAYERS = (
         "deadlines",
         "deferred",
         "ending",
+        "locks",
         "memory",
         "runtimes",
+        "scratch",
         "signing",
         "state_dicts",
         "unpacking",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 
 import httpx
 import pytest
 
 from bert_handler import jsonio, torchserve_proxy
-from bert_handler.errors import ModelNotFoundError, NotReadyError
+from bert_handler.errors import ConfigError, ModelNotFoundError, NotReadyError
 from bert_handler.server.routes import find
 from bert_handler.torchserve_proxy import FrontModel, TorchServe
 
@@ -208,3 +209,35 @@ def test_models_of_all_pages_are_listed(monkeypatch):
 
     monkeypatch.setattr(httpx, "get", get)
     assert TorchServe("http://torchserve").models() == names
+
+
+@pytest.mark.parametrize(("host", "passed"), [("127.0.0.1", 0), ("localhost", 0), ("example.invalid", 3)])
+async def test_a_torchserve_on_this_machine_is_asked_without_a_proxy(monkeypatch, host, passed):
+    """Neither the texts nor the keys for it."""
+    seen = []
+
+    async def answer(reader, writer):
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 418 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = TorchServe(f"http://{host}:9")
+    await FrontModel("m", server).reply(b"a text", {}, None)
+    assert not await server.is_ready("m")
+    with pytest.raises(ConfigError, match="does not list its models"):
+        await asyncio.to_thread(server.models)
+    assert len(seen) == passed
+    proxy.close()
+
+
+async def test_a_proxy_that_cannot_be_used_is_said_at_the_start(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="the SOCKS proxy of HTTP_PROXY"):
+        TorchServe("http://example.invalid")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -237,7 +239,9 @@ def test_an_output_among_the_models_files_is_gone_on_with(tmp_path, zoo, load, s
 def test_an_interruption_while_parts_are_removed_touches_no_other_run(tmp_path, monkeypatch, predictor, gone):
     source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
 
-    def interrupted(directory):
+    def interrupted(directory, **options):
+        if not directory.is_dir():
+            return
         (directory / gone).unlink()
         raise KeyboardInterrupt
 
@@ -267,6 +271,74 @@ def test_parts_that_are_not_all_there_are_not_gone_on_with(tmp_path, monkeypatch
         ConfigError, match=rf"out\.csv\.parts holds parts of a run, but no {gone}; remove that directory"
     ):
         bulk.score(predictor, source, output, 2)
+    assert not output.exists()
+
+
+def test_a_second_run_on_one_output_is_refused(tmp_path, predictor):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    refused = []
+
+    def other(done, total):
+        with pytest.raises(ConfigError) as caught:
+            bulk.score(predictor, source, output, 2)
+        refused.append(str(caught.value))
+        bulk.score(predictor, source, tmp_path / "other.csv", 2)
+
+    assert bulk.score(predictor, source, output, 2, other) == 4
+    assert refused == [f"another run writes {output}; wait for it, or give another --output"] * 3
+    assert [row["text"] for row in read(output)] == TEXTS
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv", "other.csv"}
+
+
+@pytest.mark.parametrize("removed", ["lock", "directory"])
+def test_parts_that_are_joined_while_they_are_locked_are_begun_anew(tmp_path, monkeypatch, predictor, removed):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+    flock, opened = fcntl.flock, Path.open
+
+    def joined():
+        monkeypatch.undo()
+        shutil.rmtree(tmp_path / "out.csv.parts")
+
+    def open_late(path, *mode, **options):
+        if path.name == "lock":
+            joined()
+        return opened(path, *mode, **options)
+
+    if removed == "lock":
+        monkeypatch.setattr(fcntl, "flock", lambda *given: joined() or flock(*given))
+    else:
+        monkeypatch.setattr(Path, "open", open_late)
+    assert bulk.score(predictor, source, output, 2) == 4
+    assert [row["text"] for row in read(output)] == TEXTS
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, predictor, caplog):
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    assert bulk.score(predictor, write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv", 2) == 4
+    assert "out.csv.parts/lock: its file system knows no locks" in caplog.text
+
+
+def test_an_input_that_grows_meanwhile_is_no_finished_output(tmp_path, predictor):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+
+    def grow(done, total):
+        if not done:
+            write(source, [*TEXTS, "one more"])
+
+    with pytest.raises(ConfigError, match=r"^in\.csv had 4 rows, and now 5; it must not change meanwhile$"):
+        bulk.score(predictor, source, output, 2, grow)
+    assert not output.exists()
+
+
+def test_a_part_that_has_gone_is_no_finished_output(tmp_path, predictor):
+    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.csv"
+
+    def take(done, total):
+        if done == total:
+            (tmp_path / "out.csv.parts" / "00000000.part").unlink()
+
+    with pytest.raises(ConfigError, match=r"holds parts of a run, but no 00000000\.part"):
+        bulk.score(predictor, source, output, 2, take)
     assert not output.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -205,6 +206,55 @@ def test_a_line_end_is_no_part_of_a_token(scripted, monkeypatch, capsys):
 def test_unreachable_server_is_not_ready():
     with pytest.raises(errors.NotReadyError, match="cannot be reached"):
         Client("http://127.0.0.1:9").infer("bert", "good")
+
+
+@pytest.fixture
+def proxy(scripted, monkeypatch):
+    """The environment's proxy, which refuses everything; `asked` has what it saw."""
+    server = scripted(*[(418, {}, {"error": "of the proxy"})] * 9)
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, server.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return server
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]"])
+def test_what_stays_on_this_machine_passes_no_proxy(scripted, proxy, host):
+    server = scripted((200, {}, ANSWER))
+    url = server.url.replace("127.0.0.1", host)
+    assert Client(url, token="t0", retry=Retry(attempts=1)).infer("bert", "good")["predict"] == ["yes"]
+    assert not proxy.asked
+
+
+@pytest.mark.parametrize("host", ["example.invalid", "128.0.0.1", "localhost.example.invalid", "[2001:db8::1]"])
+def test_what_leaves_this_machine_passes_the_proxy(proxy, host):
+    with pytest.raises(errors.RequestError, match="of the proxy"):
+        Client(f"http://{host}:80").infer("bert", "good")
+    assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [("socks5://u:hidden@p:1", r"pip install 'httpx\[socks\]'"), ("ftp://u:hidden@p:1", "none that can")],
+)
+def test_a_proxy_that_cannot_be_used_is_said_unrepeated(monkeypatch, capsys, proxy, said):
+    if said.startswith("pip"):
+        monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(errors.ConfigError, match=said):
+        Client("http://example.invalid")
+    assert main(["infer", "--url", "http://example.invalid", "--model", "bert", "--text", "good"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: the ")
+    assert "hidden" not in shown
+    Client("http://localhost:9").close()
+
+
+@pytest.mark.parametrize("made", [Client, GrpcClient])
+def test_an_address_that_is_none_is_said(made):
+    with pytest.raises(errors.ConfigError, match=r"^'http://\[::1' is no address: "):
+        made("http://[::1")
 
 
 def test_lists_of_other_servers_are_names(scripted):
