@@ -71,6 +71,7 @@ class Predictor:
             self.config.max_batch_rows,
             self.config.max_queue_rows,
             engine.cost,
+            engine.widths,
             serial=not engine.parallel_forwards,
         )
         # To generate is a forward a token, each made ready after the last: beside it nothing would be won.

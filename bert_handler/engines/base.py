@@ -109,6 +109,8 @@ class Engine(ABC):
     shape: Shape = staticmethod(snug)
     compiles_shapes: bool = False
     """Whether it makes something for each shape, of which `shape` then gives few."""
+    widths: tuple[int, ...] = ()
+    """Numbers of threads that one forward can use, 1 among them; none where it uses as many as it is given."""
     rounding: float = 1e-3
     """By how much a row's outputs may change with the rows beside it; relative where they exceed 1."""
     lost: bool = False
