@@ -278,7 +278,7 @@ class Task(ABC):
     ) -> EncodedExample | RequestError:
         try:
             if example.tokens is not None:
-                encoded = [self._from_tokens(example.tokens)]
+                encoded = [self.model.tokenizer.from_tokens(example.tokens, self.model.max_length)]
             sequences = []
             for item in encoded:
                 if isinstance(item, RequestError):
@@ -292,10 +292,6 @@ class Task(ABC):
         except RequestError as exc:
             return exc
         return EncodedExample(example, sequences, rows)
-
-    def _from_tokens(self, tokens: Tokens) -> Encoded:
-        n_types = min(2, int(self.model.model_config.get("type_vocab_size") or 2))
-        return self.model.tokenizer.from_tokens(tokens, self.model.max_length, n_types)
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
         """The engine rows of one sequence, one a window; InvalidRequestError where it has no token at all."""
