@@ -130,7 +130,7 @@ class Task(ABC):
         shares = [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
         if all(map(is_finite, outputs.values())):
             return shares
-        return [share if all(map(is_finite, share.values())) else _not_finite(share) for share in shares]
+        return [share if all(map(is_finite, share.values())) else not_finite(share) for share in shares]
 
     def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
         """Have the text of one instance put into `stream` as it is generated."""
@@ -335,6 +335,7 @@ class Task(ABC):
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
 
 
-def _not_finite(share: RowOutputs) -> UnservableError:
+def not_finite(share: RowOutputs) -> UnservableError:
+    """The refusal of a row of whose outputs one is no finite number."""
     nan = any(values.dtype.kind == "f" and np.isnan(values).any() for values in share.values())
     return UnservableError(NOT_A_NUMBER if nan else NOT_FINITE)
