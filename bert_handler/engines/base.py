@@ -129,9 +129,14 @@ class Engine(ABC):
         """
 
     @property
+    def eager(self) -> Engine:
+        """The same model as it is before anything is compiled: itself, where nothing is."""
+        return self
+
+    @property
     def uncompiled(self) -> Engine:
         """The same model for batches of any shape: itself, where it does not compile each."""
-        return self
+        return self.eager if self.compiles_shapes else self
 
     def release_load_memory(self) -> None:  # noqa: B027
         """Let go of what loading and the first forward needed and others do not; called once after them."""

@@ -148,8 +148,8 @@ class TorchEngine(Engine):
         self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property
-    def uncompiled(self) -> TorchEngine:
-        return TorchEngine(self.graph, self.transfer.device) if self.compiles_shapes else self
+    def eager(self) -> TorchEngine:
+        return self if self._run is self.graph else TorchEngine(self.graph, self.transfer.device)
 
     @property
     def device(self) -> str:
