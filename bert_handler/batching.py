@@ -18,6 +18,7 @@ from typing import Callable
 
 from bert_handler.cores import Cores, Lease
 from bert_handler.cost import Cost
+from bert_handler.cpu import usable
 from bert_handler.ending import close_at_end
 from bert_handler.errors import DeadlineError, DeviceLostError, InternalError, NotReadyError, RequestError
 from bert_handler.length_queue import LengthQueue
@@ -43,6 +44,7 @@ What waits is then more, and of more lengths to choose from, when those end."""
 class Limits:
     """max_batch_tokens: of one forward, weighed by `cost`.  max_queue_rows: rows that may wait.
 
+    widths: numbers of threads that one forward can use; none where it uses as many as it is given.
     serial: forwards run one after another, as on a GPU, each with all that fits.  One is made ready while
         another runs only where it is full: what else waits is better computed together.
     """
@@ -51,6 +53,7 @@ class Limits:
     max_batch_rows: int
     max_queue_rows: int
     cost: Cost
+    widths: tuple[int, ...] = ()
     serial: bool = False
 
 
@@ -245,7 +248,7 @@ class Scheduler:
         share = SHARE_BESIDE_OTHERS / shares if free < self.n_cores else 1 / shares
         budget = min(self.limits.max_batch_tokens, self._queue.cost * (1 if others else share))
         entries = self._queue.take(budget, self.limits.max_batch_rows)
-        return entries, free // shares
+        return entries, usable(free // shares, self.limits.widths)
 
     def _compute(self, entries: Sequence[Entry], threads: int) -> None:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +20,11 @@ class CpuBudget:
 
     cores: int
     reason: str
+
+
+def usable(threads: int, widths: Sequence[int]) -> int:
+    """Of so many threads, those that a forward computes with.  widths: what it can use, 1 among it; empty for any."""
+    return max(width for width in widths if width <= threads) if widths else threads
 
 
 def cpu_budget(

@@ -40,10 +40,14 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Generated:
-    """The new tokens of one row, int64 (n,), the end token included; `ended` says that there is one."""
+    """The new tokens of one row, int64 (n,), the end token included; `ended` says that there is one.
+
+    overflow: the highest score of a next token where that was no finite number, and ended the row.
+    """
 
     tokens: IntArray
     ended: bool
+    overflow: float | None = None
 
 
 class Detokenizer:

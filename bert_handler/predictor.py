@@ -15,7 +15,7 @@ from bert_handler.batching import Limits, Scheduler
 from bert_handler.cores import PROCESS_CORES
 from bert_handler.cpu import cpu_budget
 from bert_handler.deadlines import sooner
-from bert_handler.engines.base import Engine, collate
+from bert_handler.engines.base import Batch, Engine, Shape, collate
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.generation import TextStream
 from bert_handler.intake import Intake
@@ -71,6 +71,7 @@ class Predictor:
             self.config.max_batch_rows,
             self.config.max_queue_rows,
             engine.cost,
+            engine.widths,
             serial=not engine.parallel_forwards,
         )
         # To generate is a forward a token, each made ready after the last: beside it nothing would be won.
@@ -229,7 +230,7 @@ class Predictor:
 
     def prepare(self) -> None:
         """See whether rows may share forwards, and meet every shape of these; ConfigError where one is not computed."""
-        prepare(self.task, self.engine, self.scheduler, self._compute, self.identity.name)
+        prepare(self.task, self.engine, self.scheduler, self._padded, self.identity.name)
 
     def __enter__(self) -> Predictor:
         return self
@@ -269,8 +270,13 @@ class Predictor:
         return outputs
 
     def _compute(self, rows: Sequence[Row], threads: int) -> Sequence[Outcome]:
-        batch = collate(rows, self._padding, self.task.padding_side, self.engine.shape)
-        return self.task.execute(self.engine, rows, batch, threads)
+        return self.task.execute(self.engine, rows, self._collated(rows, self.engine.shape), threads)
+
+    def _padded(self, rows: Sequence[Row], shape: Shape) -> Sequence[Outcome]:
+        return self.task.execute(self.engine.eager, rows, self._collated(rows, shape), 1)
+
+    def _collated(self, rows: Sequence[Row], shape: Shape) -> Batch:
+        return collate(rows, self._padding, self.task.padding_side, shape)
 
 
 def _listed(instances: Sequence[Instance]) -> list[Instance]:

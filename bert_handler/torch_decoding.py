@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -32,15 +34,16 @@ def generate(
     ids = inputs["input_ids"]
     own = model.generation_config
     ends = end_tokens(own)
-    progress = Progress(len(ids), ends, watch)
-    criterion = progress if decoding.num_beams == 1 else Search(len(ids), watch)
+    scores = FiniteScores()
+    progress = Progress(len(ids), ends, watch, scores)
+    search = Search(len(ids), watch, scores)
     sampler = [RowSampler(decoding, own, len(ids), ids.device)] if decoding.do_sample else []
     # Keyword arguments, not a configuration: a value that is transformers' default would yield to the model's.
     sequences = model.generate(
         input_ids=ids,
         attention_mask=inputs["attention_mask"],
-        logits_processor=LogitsProcessorList(sampler),
-        stopping_criteria=StoppingCriteriaList([criterion]),
+        logits_processor=LogitsProcessorList([scores, *sampler]),
+        stopping_criteria=StoppingCriteriaList([progress if decoding.num_beams == 1 else search]),
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
         num_return_sequences=1,
@@ -53,7 +56,8 @@ def generate(
     if decoding.num_beams == 1:
         return progress.generated()
     prompt = 1 if model.config.is_encoder_decoder else ids.shape[1]
-    return [until_end(row, ends) for row in sequences[:, prompt:].tolist()]
+    found = [until_end(row, ends) for row in sequences[:, prompt:].tolist()]
+    return [replace(item, overflow=search.overflows.get(row)) for row, item in enumerate(found)]
 
 
 def end_tokens(own: Any) -> frozenset[int]:
@@ -68,35 +72,69 @@ def until_end(tokens: list[int], ends: frozenset[int]) -> Generated:
     return Generated(np.array(tokens[:length], dtype=np.int64), length is not None)
 
 
-class Progress(StoppingCriteria):
-    """Collects each row's new tokens as they come and ends the rows that the watch ends."""
+class FiniteScores(LogitsProcessor):
+    """Puts zeros in the place of scores that no token can be drawn from: a GPU that tries is lost.
 
-    def __init__(self, n_rows: int, ends: frozenset[int], watch: Watch) -> None:
+    highest: of each row, as the model gave it; the rows where that is not finite are to be ended.
+    """
+
+    highest: torch.Tensor
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        # NaN is the highest of all.
+        self.highest = scores.amax(dim=-1)
+        return scores.masked_fill(~self.highest.isfinite()[:, None], 0.0)
+
+
+class Progress(StoppingCriteria):
+    """Collects each row's new tokens as they come; ends those that the watch ends, and those without scores.
+
+    overflows: by row, its highest score where that was not finite.
+    """
+
+    def __init__(self, n_rows: int, ends: frozenset[int], watch: Watch, scores: FiniteScores) -> None:
+        self.overflows: dict[int, float] = {}
         self._tokens: list[list[int]] = [[] for _ in range(n_rows)]
         self._live = [True] * n_rows
         self._ends = ends
         self._watch = watch
+        self._scores = scores
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        for row, token in enumerate(input_ids[:, -1].tolist()):
+        for row, (token, highest) in enumerate(zip(input_ids[:, -1].tolist(), self._scores.highest.tolist())):
             if self._live[row]:
-                self._tokens[row].append(token)
-                self._live[row] = token not in self._ends and not self._watch(row, token)
+                self._live[row] = self._goes_on(row, token, highest)
         return torch.tensor([not live for live in self._live], dtype=torch.bool, device=input_ids.device)
 
+    def _goes_on(self, row: int, token: int, highest: float) -> bool:
+        if not isfinite(highest):
+            self.overflows[row] = highest
+            return False
+        self._tokens[row].append(token)
+        return token not in self._ends and not self._watch(row, token)
+
     def generated(self) -> list[Generated]:
-        return [until_end(tokens, self._ends) for tokens in self._tokens]
+        found = [until_end(tokens, self._ends) for tokens in self._tokens]
+        return [replace(item, overflow=self.overflows.get(row)) for row, item in enumerate(found)]
 
 
 class Search(StoppingCriteria):
-    """Ends a beam search when the watch ends all of its rows."""
+    """Ends a beam search when all of its rows are ended by the watch, or have a beam without scores.
 
-    def __init__(self, n_rows: int, watch: Watch) -> None:
+    overflows: by row, the highest score of such a beam.
+    """
+
+    def __init__(self, n_rows: int, watch: Watch, scores: FiniteScores) -> None:
+        self.overflows: dict[int, float] = {}
         self._n_rows = n_rows
         self._watch = watch
+        self._scores = scores
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        ended = [self._watch(row, None) for row in range(self._n_rows)]
+        for row, highest in enumerate(self._scores.highest.view(self._n_rows, -1).amax(dim=-1).tolist()):
+            if not isfinite(highest):
+                self.overflows[row] = highest
+        ended = [row in self.overflows or self._watch(row, None) for row in range(self._n_rows)]
         return torch.full((len(input_ids),), all(ended), dtype=torch.bool, device=input_ids.device)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Callable
 
 import numpy as np
 
-from bert_handler.batching import Limits, Run, Scheduler
-from bert_handler.engines.base import Engine, Shape
+from bert_handler.batching import Limits, Scheduler
+from bert_handler.engines.base import Engine, Shape, snug
 from bert_handler.errors import ConfigError, RequestError
 from bert_handler.schema import Row
-from bert_handler.tasks.base import Task
+from bert_handler.tasks.base import Outcome, Task
 from bert_handler.tasks.instances import EncodedExample
 
 logger = logging.getLogger(__name__)
+
+Compute = Callable[[Sequence[Row], Shape], Sequence[Outcome]]
+"""Computes rows together, padded to a shape, without compiling anything."""
 
 MAX_SHAPES = 384
 """The rest is made when it is met."""
@@ -24,16 +28,19 @@ FORWARDS = 2
 REPORT_EVERY_S = 10.0
 
 
-def prepare(task: Task, engine: Engine, scheduler: Scheduler, run: Run, name: str) -> None:
+def prepare(task: Task, engine: Engine, scheduler: Scheduler, compute: Compute, name: str) -> None:
     """Keep rows apart where they would change each other's answers, and meet every shape of a batch.
 
     To generate, rows are computed a token at a time, and nothing of that is made ready.
-    run: computes rows together.  name: of the model, for the log.
+    name: of the model, for the log.
+    Raises ConfigError where a model is compiled for shapes to which no row may be padded.
     """
     if task.needs_generation:
         return
     row = _sample_row(task)
-    if sees_neighbours(run, row, engine.rounding):
+    if sees_neighbours(compute, row, engine.shape, engine.rounding):
+        if engine.compiles_shapes:
+            raise ConfigError(f"compile: answers of {name} change with the padding to compiled shapes; leave it out")
         logger.warning("answers of %s depend on what is computed with them: each is alone", name)
         scheduler.compute_rows_alone()
     if engine.compiles_shapes:
@@ -75,20 +82,21 @@ def smallest_batches(limits: Limits, max_length: int, shape: Shape) -> list[tupl
     return sorted(found.values(), key=lambda batch: batch[0] * batch[1])
 
 
-def sees_neighbours(run: Run, row: Row, tolerance: float) -> bool:
+def sees_neighbours(compute: Compute, row: Row, shape: Shape, tolerance: float) -> bool:
     """Whether the outputs of a row change with a longer one beside it: its model reads padding, or scales by batch.
 
-    row: the longer one; its first half is the row that is looked at.  tolerance: relative where outputs exceed 1.
+    row: the longer one; its first half is the row that is looked at.  shape: what the two are padded to.
+    tolerance: relative where outputs exceed 1.
     """
     half = _sized(row, max(1, row.length // 2))
-    alone, beside = run([half], 1)[0], run([half, row], 1)[0]
+    alone, beside = compute([half], snug)[0], compute([half, row], shape)[0]
     if isinstance(alone, RequestError) or isinstance(beside, RequestError):
         return False
     for name, values in alone.items():
         left, right = values, beside[name]
         if left.shape != right.shape:
             # An output of every token has more of them in a longer batch.
-            left, right = left[: half.length], right[: half.length]
+            right = right[: len(left)]
         if np.any(np.abs(left - right) > tolerance * np.maximum(1.0, np.abs(left))):
             return True
     return False

@@ -109,6 +109,8 @@ class Engine(ABC):
     shape: Shape = staticmethod(snug)
     compiles_shapes: bool = False
     """Whether it makes something for each shape, of which `shape` then gives few."""
+    widths: tuple[int, ...] = ()
+    """Numbers of threads that one forward can use, 1 among them; none where it uses as many as it is given."""
     rounding: float = 1e-3
     """By how much a row's outputs may change with the rows beside it; relative where they exceed 1."""
     lost: bool = False
@@ -127,9 +129,14 @@ class Engine(ABC):
         """
 
     @property
+    def eager(self) -> Engine:
+        """The same model as it is before anything is compiled: itself, where nothing is."""
+        return self
+
+    @property
     def uncompiled(self) -> Engine:
         """The same model for batches of any shape: itself, where it does not compile each."""
-        return self
+        return self.eager if self.compiles_shapes else self
 
     def release_load_memory(self) -> None:  # noqa: B027
         """Let go of what loading and the first forward needed and others do not; called once after them."""

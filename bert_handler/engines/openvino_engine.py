@@ -26,6 +26,7 @@ class OpenVinoEngine(ExportedEngine):
     """
 
     name = "openvino"
+    widths = (1,)
 
     def __init__(self, exported: Exported, compiled: Any, streams: int, graph: Path) -> None:
         super().__init__(exported, graph)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
-from bert_handler.cpu import cpu_budget
+from bert_handler.cpu import cpu_budget, usable
 from bert_handler.engines.base import Batch, Engine, bucket, check_vocabulary
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
@@ -113,7 +113,6 @@ class TorchEngine(Engine):
         self.graph = graph
         self.transfer = Transfer(device)
         self._run: Any = graph
-        self._all_cores = 1
         self._launcher = None if device.type == "cpu" else _launcher(str(device))
 
     @classmethod
@@ -140,7 +139,8 @@ class TorchEngine(Engine):
         That happens in the first forwards, which are those of the self-test.
         """
         if self._launcher is None:
-            self._all_cores = cores
+            # A graph is made for a number of threads.
+            self.widths = (1, cores)
         else:
             longest = self.graph.task.model.tokenizer.spec.max_length
             self.shape, self.compiles_shapes = partial(bucket, longest=longest), True
@@ -148,8 +148,8 @@ class TorchEngine(Engine):
         self._run = torch.compile(self.graph, dynamic=True, mode="reduce-overhead" if self.compiles_shapes else None)
 
     @property
-    def uncompiled(self) -> TorchEngine:
-        return TorchEngine(self.graph, self.transfer.device) if self.compiles_shapes else self
+    def eager(self) -> TorchEngine:
+        return self if self._run is self.graph else TorchEngine(self.graph, self.transfer.device)
 
     @property
     def device(self) -> str:
@@ -205,8 +205,7 @@ class TorchEngine(Engine):
     def _limit_threads(self, threads: int) -> None:
         # The intra-op limit belongs to the calling thread, so two forwards can have one core each.
         if self.device == "cpu":
-            # A compiled graph is made for a number of threads: for one, and for all cores.
-            torch.set_num_threads(threads if threads >= self._all_cores else 1)
+            torch.set_num_threads(usable(threads, self.widths))
 
 
 def _check_quantization(config: HandlerConfig, device: torch.device) -> None:

@@ -130,7 +130,7 @@ class Task(ABC):
         shares = [{name: values[i] for name, values in outputs.items()} for i in range(len(rows))]
         if all(map(is_finite, outputs.values())):
             return shares
-        return [share if all(map(is_finite, share.values())) else _not_finite(share) for share in shares]
+        return [share if all(map(is_finite, share.values())) else not_finite(share) for share in shares]
 
     def streamed(self, encoded: EncodedExample, stream: TextStream) -> EncodedExample:
         """Have the text of one instance put into `stream` as it is generated."""
@@ -278,7 +278,7 @@ class Task(ABC):
     ) -> EncodedExample | RequestError:
         try:
             if example.tokens is not None:
-                encoded = [self._from_tokens(example.tokens)]
+                encoded = [self.model.tokenizer.from_tokens(example.tokens, self.model.max_length)]
             sequences = []
             for item in encoded:
                 if isinstance(item, RequestError):
@@ -292,10 +292,6 @@ class Task(ABC):
         except RequestError as exc:
             return exc
         return EncodedExample(example, sequences, rows)
-
-    def _from_tokens(self, tokens: Tokens) -> Encoded:
-        n_types = min(2, int(self.model.model_config.get("type_vocab_size") or 2))
-        return self.model.tokenizer.from_tokens(tokens, self.model.max_length, n_types)
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
         """The engine rows of one sequence, one a window; InvalidRequestError where it has no token at all."""
@@ -339,6 +335,7 @@ class Task(ABC):
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"
 
 
-def _not_finite(share: RowOutputs) -> UnservableError:
+def not_finite(share: RowOutputs) -> UnservableError:
+    """The refusal of a row of whose outputs one is no finite number."""
     nan = any(values.dtype.kind == "f" and np.isnan(values).any() for values in share.values())
     return UnservableError(NOT_A_NUMBER if nan else NOT_FINITE)

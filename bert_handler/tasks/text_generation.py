@@ -12,10 +12,10 @@ import numpy as np
 from bert_handler import jsonio
 from bert_handler.ending import ENDING
 from bert_handler.errors import DeadlineError, InvalidRequestError, RequestTooLargeError
-from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, TextStream
+from bert_handler.generation import OUT_OF_TIME, Decoding, Detokenizer, Generated, TextStream
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Row
-from bert_handler.tasks.base import Outcome, RowOutputs, Task
+from bert_handler.tasks.base import Outcome, RowOutputs, Task, not_finite
 from bert_handler.tasks.instances import EncodedExample, Example, Model
 from bert_handler.tokenization import Encoded, Truncation
 
@@ -189,10 +189,7 @@ class TextGeneration(Task):
         generated = engine.generate(batch, key.decoding, watch, threads)
         if stream is not None:
             stream.put(texts[0].finish())
-        return [
-            DeadlineError(OUT_OF_TIME) if row in given_up else {"tokens": item.tokens, "ended": np.array(item.ended)}
-            for row, item in enumerate(generated)
-        ]
+        return [DeadlineError(OUT_OF_TIME) if i in given_up else _outcome(item) for i, item in enumerate(generated)]
 
     def decode(self, encoded: EncodedExample, rows: Sequence[RowOutputs]) -> Mapping[str, Any]:
         parameters = encoded.example.parameters
@@ -245,3 +242,9 @@ class TextGeneration(Task):
     def _text(self, tokens: list[int]) -> str:
         text: str = self.model.tokenizer.backend.decode(tokens, skip_special_tokens=True)
         return text
+
+
+def _outcome(generated: Generated) -> Outcome:
+    if generated.overflow is not None:
+        return not_finite({"score": np.array(generated.overflow)})
+    return {"tokens": generated.tokens, "ended": np.array(generated.ended)}

@@ -68,13 +68,17 @@ _zeros = _Shared(lambda n: np.zeros(n, dtype=np.int64))
 
 
 class TextTokenizer:
-    """The model's fast tokenizer and what the model needs of its output."""
+    """The model's fast tokenizer and what the model needs of its output.
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, spec: TokenizerSpec) -> None:
+    n_types: of tokens, that the model tells apart.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, spec: TokenizerSpec, n_types: int = 2) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self.spec = spec
         self.backend = tokenizer
+        self.n_types = n_types
         self.vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
         self._words = WordCache.of(tokenizer)
         self._encode_fast = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
@@ -90,12 +94,14 @@ class TextTokenizer:
     ) -> TextTokenizer:
         """Load from tokenizer_spec.json and tokenizer.json, else convert with transformers."""
         path = directory / TOKENIZER_SPEC
+        # Where a config states 0, the model reads none, whatever they are.
+        n_types = min(2, int(model_config.get("type_vocab_size") or 2))
         if path.is_file():
             backend, spec = _read_tokenizer(directory / TOKENIZER), TokenizerSpec.read(path)
             if do_lower_case not in (None, spec.do_lower_case):
                 spec = set_lower_case(backend, spec, bool(do_lower_case))
-            return cls(backend, spec)
-        return cls(*convert(directory, model_config, do_lower_case, trust_remote_code=trust_remote_code))
+            return cls(backend, spec, n_types)
+        return cls(*convert(directory, model_config, do_lower_case, trust_remote_code=trust_remote_code), n_types)
 
     def encode(
         self, texts: Sequence[Text], truncations: Sequence[Truncation], *, offsets: bool = False
@@ -159,11 +165,10 @@ class TextTokenizer:
         decoder = self.backend.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
-    def from_tokens(self, tokens: Tokens, max_length: int | None, n_types: int = 2) -> Encoded:
+    def from_tokens(self, tokens: Tokens, max_length: int | None) -> Encoded:
         """Check what a client tokenized itself; padding at either end is removed: a head that reads the first
         token would read it.
 
-        n_types: of tokens, that the model has embeddings for.
         Raises InvalidRequestError on wrong names or ids, RequestTooLargeError on too many tokens.
         """
         given = dict(tokens.inputs)
@@ -185,8 +190,9 @@ class TextTokenizer:
         if not np.isin(mask, (0, 1)).all():
             raise InvalidRequestError("attention_mask must hold 0 and 1 only")
         types = given.setdefault("token_type_ids", np.zeros_like(ids))
-        if not np.isin(types, range(n_types)).all():
-            raise InvalidRequestError(f"token_type_ids must hold {' and '.join(map(str, range(n_types)))} only")
+        known = range(self.n_types)
+        if not np.isin(types, known).all():
+            raise InvalidRequestError(f"token_type_ids must hold {' and '.join(map(str, known))} only")
         kept = np.flatnonzero(mask)
         start, end = int(kept[0]), int(kept[-1]) + 1
         length = end - start
@@ -210,7 +216,9 @@ class TextTokenizer:
             elif name == "attention_mask":
                 arrays[name] = _ones(length)
             elif name == "token_type_ids":
-                arrays[name] = _zeros(length) if type_ids is None else np.asarray(type_ids, dtype=np.int64)
+                # A model of one type was trained with it for both texts, and has no embedding for another.
+                told = type_ids is not None and self.n_types > 1
+                arrays[name] = np.asarray(type_ids, dtype=np.int64) if told else _zeros(length)
         return Encoded(arrays, [_places(length)], length, encoding=encoding)
 
     def _window(self, encoding: tokenizers.Encoding, rule: Truncation) -> Encoded | RequestTooLargeError:

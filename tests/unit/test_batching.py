@@ -80,6 +80,23 @@ def test_a_deep_queue_has_one_core_a_forward(scheduler, forwards):
     assert max(n for n, _ in forwards.calls) <= 8
 
 
+@pytest.mark.parametrize(
+    ("widths", "calls"),
+    [((), [(1, 4)]), ((1,), [(1, 1)] * 4), ((1, 4), [(1, 4)]), ((1, 2), [(1, 2)] * 2), ((1, 3), [(1, 3), (1, 1)])],
+)
+def test_a_forward_books_no_core_that_it_cannot_use(forwards, widths, calls):
+    scheduler = Scheduler(forwards, replace(LIMITS, widths=widths), n_cores=4)
+    forwards.gate.clear()
+    futures = []
+    for n in range(1, 6):
+        futures.append(scheduler.submit([row()]))
+        time.sleep(0.02)
+        assert forwards.calls == calls[:n], "what came last begins at once where a core is free"
+    forwards.gate.set()
+    assert [lengths(future) for future in futures] == [[8]] * 5
+    scheduler.close()
+
+
 def test_rows_that_come_meanwhile_wait_for_a_core_and_no_longer(scheduler, forwards):
     forwards.gate.clear()
     first = scheduler.submit([row()])

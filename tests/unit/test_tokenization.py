@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import models
 
+from bert_handler import Predictor
 from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import Tokens
 from bert_handler.tokenization import Encoded, TextTokenizer
@@ -347,6 +349,22 @@ def test_a_model_of_one_segment_takes_no_second(zoo, load):
     with pytest.raises(InvalidRequestError, match="token_type_ids must hold 0 only"):
         predictor.predict([Tokens(tokens)])
     assert load(zoo("bert", "sequence_classification")).predict([Tokens(tokens)])
+
+
+@pytest.mark.parametrize("form", ["directory", "archive"])
+def test_the_two_texts_of_a_pair_are_of_one_segment_where_the_model_has_one(form, zoo, tmp_path):
+    """RoBERTa with BERT's tokenizer, as some Chinese and Korean models are."""
+    model = zoo("bert", "sequence_classification", type_vocab_size=1)
+    if form == "archive":
+        loaded = TextTokenizer(*convert(model, {}, None))
+        shutil.copytree(model, tmp_path / "model")
+        model = tmp_path / "model"
+        (model / "tokenizer_spec.json").write_bytes(loaded.spec.to_json())
+    pair = {"text": "where do I live", "text_pair": "I live in Berlin"}
+    with Predictor.load(model, device="cpu", environ={}) as predictor:
+        rows = predictor.task.encode([predictor.task.parse(pair, predictor.config.parameters)])[0].rows
+        assert set(rows[0].inputs["token_type_ids"].tolist()) == {0}
+        assert predictor.predict([pair])
 
 
 @pytest.mark.parametrize("architecture", ENCODERS)

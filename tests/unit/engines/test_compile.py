@@ -52,6 +52,19 @@ def test_a_gpu_compiles_no_positions_that_the_model_has_not(zoo, load, monkeypat
     assert engine.shape(1, 33) == (1, 40)
 
 
+@pytest.mark.parametrize(("given", "used"), [(1, 1), (2, 1), (3, 1), (4, 4)])
+def test_a_compiled_graph_has_one_core_or_all(zoo, load, monkeypatch, given, used):
+    graph = load(zoo("bert", "sequence_classification")).engine.graph
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    engine = TorchEngine(graph, torch.device("cpu"))
+    engine.compile(4)
+    engine.forward(collate([row(5, 6)], {}), given)
+    assert chosen == [used]
+    assert engine.widths == (1, 4), "which the scheduler books no more than"
+
+
 class Recorded:
     """Stands for inductor: counts the graphs, and the sizes for which it would record one as a CUDA graph."""
 

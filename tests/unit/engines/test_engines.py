@@ -75,6 +75,16 @@ def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
             assert [item["word"] for item in left["predict"]] == [item["word"] for item in right["predict"]]
 
 
+def test_the_scheduler_knows_that_a_stream_of_openvino_has_one_thread(tmp_path, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="openvino")
+    settings = {"handler": {"device": "cpu", "threads": 4, "warmup": False}}
+    with Predictor.load(archive, environ={}, model_yaml=settings) as predictor:
+        taken, take = [], predictor.scheduler._take
+        predictor.scheduler._take = lambda free: taken.append(take(free)) or taken[-1]
+        predictor.predict(TEXTS[:1])
+    assert [threads for _, threads in taken] == [1]
+
+
 EXPORTS = [
     (name, engine)
     for name in sorted(set(ENCODERS) - {"bert"})

@@ -174,6 +174,65 @@ def test_the_end_token_ends_a_row_and_not_its_neighbours(tmp_path, load):
     assert dict(other.outputs) == dict(plain[1].outputs)
 
 
+@pytest.fixture
+def overflow(gpt2):
+    """`overflow(value)`: the second of three rows has scores of this value from its third token on."""
+    hooks = []
+
+    def spoil(value):
+        n_steps = []
+
+        def spoiled(model, arguments, output):
+            n_steps.append(len(output.logits))
+            if len(n_steps) > 2:
+                n_beams = len(output.logits) // 3
+                output.logits[n_beams : 2 * n_beams] = value
+            return output
+
+        hooks.append(gpt2.engine.graph.model.register_forward_hook(spoiled))
+
+    yield spoil
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("parameters", [{}, {"do_sample": True, "seed": 1}, {"num_beams": 2}])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_of_no_scores_is_refused_alone(gpt2, overflow, parameters, value):
+    request = Request([TEXTS[0]] * 3, parameters={"max_new_tokens": 5, **parameters})
+    expected = gpt2.respond([request])[0].predictions
+    overflow(value)
+    first, second, third = gpt2.respond([request])[0].predictions
+    assert isinstance(second, Failure)
+    assert isinstance(second.error, UnservableError)
+    # A beam's scores are normalized before anything sees them.
+    message = "is not a number" if np.isnan(value) or "num_beams" in parameters else "is not a finite number"
+    assert message in str(second.error)
+    assert [dict(first.outputs), dict(third.outputs)] == [dict(expected[0].outputs), dict(expected[2].outputs)]
+
+
+def test_a_row_that_has_ended_needs_no_scores(gpt2, overflow):
+    request = Request(["the film", "London", "the film"], parameters={"max_new_tokens": 8, "stop": ["ures"]})
+    expected = [dict(item.outputs) for item in gpt2.respond([request])[0].predictions]
+    assert [item["n_tokens"] for item in expected] == [8, 1, 8]
+    overflow(np.nan)
+    assert [dict(item.outputs) for item in gpt2.respond([request])[0].predictions] == expected
+
+
+def test_an_overflow_ends_a_stream_with_an_error(gpt2, monkeypatch):
+    def no_scores(model, arguments, output):
+        output.logits[:] = np.nan
+        return output
+
+    hook = gpt2.engine.graph.model.register_forward_hook(no_scores)
+    try:
+        with gpt2.stream(Request([TEXTS[0]])) as stream, pytest.raises(UnservableError, match="not a number"):
+            list(stream)
+    finally:
+        hook.remove()
+
+
 def test_settings_of_the_model_are_the_defaults(tmp_path, load):
     directory = build("gpt2", "generation", tmp_path / "model")
     stated = {"max_new_tokens": 4, "do_sample": True, "temperature": 0.7, "top_k": 5, "min_p": 0.1}
