@@ -49,6 +49,38 @@ def load() -> Iterator[Callable[..., Predictor]]:
 
 
 @pytest.fixture(scope="session")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`archived(directory, name=..., version=..., **options)`: a model's archive, built once a session.
+
+    Without the builder's self-test: whoever asks for an archive loads it, which says more.
+    """
+    from bert_handler.packaging.mar import build as build_mar
+
+    made: dict[str, Path] = {}
+
+    def get(directory: Path, name: str = "model", version: str = "1.0", **options: object) -> Path:
+        key = f"{directory} {name} {version} {sorted(options.items())}"
+        if key not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                leave_out_self_test(patch)
+                made[key] = build_mar(directory, name, version, tmp_path_factory.mktemp("store"), **options).path
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`build` starts no Python of its own to load what it has made: the test does, or has no need of it."""
+    leave_out_self_test(monkeypatch)
+
+
+def leave_out_self_test(patch: pytest.MonkeyPatch) -> None:
+    """For as long as the patch lasts."""
+    patch.setattr("bert_handler.packaging.mar._self_test", lambda stage: None)
+
+
+@pytest.fixture(scope="session")
 def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo classifier, a real model with real weights."""
     from bert_handler.packaging.demo_model import assemble
@@ -57,11 +89,9 @@ def demo_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_mar(demo_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_mar(demo_dir: Path, archived: Callable[..., Path]) -> Path:
     """The demo classifier's archive, as the seed names it."""
-    from bert_handler.packaging.mar import build as build_mar
-
-    return build_mar(demo_dir, "BERTSeqClassification", "1.0", tmp_path_factory.mktemp("store")).path
+    return archived(demo_dir, "BERTSeqClassification")
 
 
 @pytest.fixture(scope="session")

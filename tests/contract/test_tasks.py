@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,11 +115,15 @@ def test_generated_text_streams_on_both_hosts(kserve, torchserve) -> None:
     assert "".join(piece["text"] for piece in pieces) == whole["predict"]
 
 
-def test_a_stream_is_refused_with_a_status(kserve, torchserve) -> None:
+@pytest.mark.parametrize(
+    ("task", "parameters", "status", "message"),
+    [
+        ("text_generation", {"max_new_tokens": 0}, 400, "parameter max_new_tokens=0; it must be at least 1"),
+        ("fill_mask", {}, 422, "fill_mask does not generate text; only text_generation can be streamed"),
+    ],
+)
+def test_a_stream_is_refused_with_a_status(kserve, torchserve, task, parameters, status, message) -> None:
+    body = replace(next(item for item in EXAMPLES if item.task == task), parameters=parameters).v2()
     for host in (kserve, torchserve):
-        response = host.infer("text_generation", b'{"text": "a", "max_new_tokens": 0}', accept="text/event-stream")
-        assert response.status_code == 400
-        assert "max_new_tokens" in response.json()["error"] or "inputs" in response.json()["error"]
-        other = host.infer("fill_mask", EXAMPLES[5].v2(), accept="text/event-stream")
-        assert other.status_code in (400, 422)
-        assert "error" in other.json()
+        response = host.infer(task, body, accept="text/event-stream")
+        assert (response.status_code, response.json()) == (status, {"error": message})

@@ -13,8 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from bert_handler.packaging.demo_model import assemble
-from tests.servers import front_server, kserve_server, torchserve_server, wait_until
+from tests.servers import kserve_server
 
 pytestmark = [pytest.mark.slow]
 
@@ -29,36 +28,10 @@ V1 = {"instances": [GOOD, {"text": BAD}], "parameters": PARAMETERS}
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("demo")
-    assemble(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def expected(demo):
+def expected(demo_dir):
     from bert_handler import Predictor
 
-    return [found.content for found in Predictor.load(demo, device="cpu").explain([GOOD, BAD], **PARAMETERS)]
-
-
-@pytest.fixture(scope="module")
-def kserve(demo):
-    with kserve_server(demo, name="bert", BERT_HANDLER_DEVICE="cpu") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def torchserve(demo):
-    with torchserve_server(demo, "--batch-size", "4", "--max-batch-delay", "300", name="bert") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def front(torchserve):
-    with front_server(torchserve.url, name="bert") as server:
-        wait_until(server, lambda: server.get("/v2/models/bert/ready").status_code == 200)
-        yield server
+    return [found.content for found in Predictor.load(demo_dir, device="cpu").explain([GOOD, BAD], **PARAMETERS)]
 
 
 def post(server, path, body, **headers):
@@ -83,45 +56,45 @@ def check_v2(response, expected):
 
 @pytest.mark.kserve
 @pytest.mark.parametrize("path", ["/v2/models/bert/explain", "/v2/models/bert/versions/1.0/explain"])
-def test_v2_on_kserve(kserve, expected, path):
-    check_v2(post(kserve, path, V2), expected)
+def test_v2_on_kserve(kserve_host, expected, path):
+    check_v2(post(kserve_host, path, V2), expected)
 
 
 @pytest.mark.kserve
-def test_v1_on_kserve(kserve, expected):
-    found = post(kserve, "/v1/models/bert:explain", V1).json()["explanations"]
+def test_v1_on_kserve(kserve_host, expected):
+    found = post(kserve_host, "/v1/models/bert:explain", V1).json()["explanations"]
     for document, right in zip(found, expected):
         same(document, right)
 
 
 @pytest.mark.kserve
-def test_torchserve_route_on_kserve(kserve, expected):
-    same(post(kserve, "/explanations/bert", {"text": GOOD, **PARAMETERS}).json(), expected[0])
+def test_torchserve_route_on_kserve(kserve_host, expected):
+    same(post(kserve_host, "/explanations/bert", {"text": GOOD, **PARAMETERS}).json(), expected[0])
 
 
 @pytest.mark.kserve
-def test_errors_of_single_instances(kserve):
+def test_errors_of_single_instances(kserve_host):
     body = {"instances": [GOOD, {"text": BAD, "target": "nobody"}], "parameters": {"n_steps": 4}}
-    good, bad = post(kserve, "/v1/models/bert:explain", body).json()["explanations"]
+    good, bad = post(kserve_host, "/v1/models/bert:explain", body).json()["explanations"]
     assert good["target"] == "Accepted"
     assert bad["status"] == 400
-    response = post(kserve, "/v2/models/bert/explain", {**V2, "outputs": [{"name": "score"}]})
+    response = post(kserve_host, "/v2/models/bert/explain", {**V2, "outputs": [{"name": "score"}]})
     assert response.status_code == 400
     assert "explanation" in response.json()["error"]
 
 
 @pytest.mark.kserve
-def test_predictions_are_not_starved(kserve):
+def test_predictions_are_not_starved(kserve_host):
     """16 explanations and 200 predictions at once: all right, and the predictions' p95 grows by half at most."""
     texts = [f"{GOOD} {i}" for i in range(200)]
-    body = {"instances": [f"{GOOD} {BAD}"], "parameters": {"n_steps": 50}}
+    body = {"instances": [f"{GOOD} {BAD}"], "parameters": {"n_steps": 20}}
 
     # A thread's own plain connection: 200 of httpx would be what is measured.
     own = threading.local()
 
     def post(verb, body):
         if not hasattr(own, "connection"):
-            own.connection = http.client.HTTPConnection("127.0.0.1", kserve.ports["http-port"], timeout=300)
+            own.connection = http.client.HTTPConnection("127.0.0.1", kserve_host.ports["http-port"], timeout=300)
         own.connection.request("POST", f"/v1/models/bert:{verb}", json.dumps(body))
         response = own.connection.getresponse()
         return response.status, json.loads(response.read())
@@ -141,6 +114,7 @@ def test_predictions_are_not_starved(kserve):
         explanations = [others.submit(post, "explain", body) for _ in range(16)]
         time.sleep(0.5)
         together = min(p95(list(clients.map(predict, texts))) for _ in range(2))
+        assert not all(future.done() for future in explanations)
         answers = [future.result() for future in explanations]
     assert [status for status, _ in answers] == [200] * 16
     assert len({json.dumps(answer["explanations"][0]["words"]) for _, answer in answers}) == 1
@@ -149,12 +123,12 @@ def test_predictions_are_not_starved(kserve):
 
 
 @pytest.mark.kserve
-def test_a_full_queue_is_said(demo):
+def test_a_full_queue_is_said(demo_dir):
     with (
-        kserve_server(demo, name="bert", BERT_HANDLER_MAX_EXPLANATIONS="2") as server,
+        kserve_server(demo_dir, name="bert", BERT_HANDLER_MAX_EXPLANATIONS="2") as server,
         ThreadPoolExecutor(8) as clients,
     ):
-        body = {"instances": [GOOD, BAD], "parameters": {"n_steps": 100}}
+        body = {"instances": [GOOD, BAD], "parameters": {"n_steps": 30}}
         found = list(clients.map(lambda _: post(server, "/v1/models/bert:explain", body), range(8)))
         statuses = {response.status_code for response in found}
         assert statuses == {200, 429}
@@ -164,17 +138,17 @@ def test_a_full_queue_is_said(demo):
 
 
 @pytest.mark.torchserve
-def test_v2_on_torchserve_and_through_the_front(torchserve, front, expected):
-    check_v2(post(torchserve, "/explanations/bert", V2), expected)
-    check_v2(post(front, "/v2/models/bert/explain", V2), expected)
-    found = post(front, "/v1/models/bert:explain", V1).json()["explanations"]
+def test_v2_on_torchserve_and_through_the_front(torchserve_host, front_host, expected):
+    check_v2(post(torchserve_host, "/explanations/bert", V2), expected)
+    check_v2(post(front_host, "/v2/models/bert/explain", V2), expected)
+    found = post(front_host, "/v1/models/bert:explain", V1).json()["explanations"]
     same(found[0], expected[0])
 
 
 @pytest.mark.torchserve
-def test_rows_of_one_batch_are_explained_or_predicted_each_as_asked(torchserve, expected):
+def test_rows_of_one_batch_are_explained_or_predicted_each_as_asked(torchserve_host, expected):
     def ask(path):
-        return httpx.post(f"{torchserve.url}/{path}/bert", json={"text": GOOD, **PARAMETERS}, timeout=120)
+        return httpx.post(f"{torchserve_host.url}/{path}/bert", json={"text": GOOD, **PARAMETERS}, timeout=120)
 
     with ThreadPoolExecutor(8) as clients:
         paths = ["explanations", "predictions"] * 4

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -22,17 +23,27 @@ print([name for name in ("torch", "transformers", "onnx", "pandas") if name in s
 """
 
 
+@pytest.fixture(scope="module")
+def exported(zoo, tmp_path_factory):
+    """`exported(engine)`: an archive without torch's weights, which its builder has tested."""
+
+    @cache
+    def get(engine):
+        model = zoo("bert", "sequence_classification")
+        return build(model, "model", "1.0", tmp_path_factory.mktemp(engine), engine=engine, engine_only=True).path
+
+    return get
+
+
 @pytest.mark.parametrize("imports", ["", "import bert_handler.kserve_model"], ids=["predictor", "kserve host"])
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_serving_imports_neither_torch_nor_transformers(tmp_path, zoo, engine, imports):
+def test_serving_imports_neither_torch_nor_transformers(exported, engine, imports):
     pytest.importorskip("onnxruntime" if engine == "onnx" else "openvino")
     if imports:
         pytest.importorskip("kserve")
-    model = zoo("bert", "sequence_classification")
-    archive = build(model, "model", "1.0", tmp_path, engine=engine, engine_only=True).path
     code = PROBE.replace("{imports}", imports)
     run = subprocess.run(
-        [sys.executable, "-c", code, archive, engine],
+        [sys.executable, "-c", code, exported(engine), engine],
         env=os.environ,
         capture_output=True,
         text=True,

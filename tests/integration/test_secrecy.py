@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from bert_handler.packaging.archive_file import write_checksums, write_zip
-from bert_handler.packaging.mar import build
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
 from bert_handler.unpacking import CHECKSUMS, unpack
 from tests.servers import RunningServer, free_ports, front_server, torchserve_of
@@ -34,11 +33,13 @@ LIMIT = 100_000
 
 
 @pytest.fixture(scope="module")
-def work_dir(zoo, tmp_path_factory):
+def work_dir(zoo, archived, tmp_path_factory):
     """A model store with a sound archive and one whose handler fails."""
     directory = tmp_path_factory.mktemp("torchserve")
     store, files = directory / "store", directory / "files"
-    sound = build(zoo("bert", "sequence_classification"), "m", "1.0", store).path
+    sound = archived(zoo("bert", "sequence_classification"), "m")
+    store.mkdir()
+    shutil.copy(sound, store)
     unpack(sound, files)
     (files / "handler.py").write_text(BROKEN)
     (files / CHECKSUMS).unlink()

@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bert_handler.packaging.mar import build
 from bert_handler.packaging.settings import RegisteredModel, TorchServeSettings
 from tests.servers import free_ports, front_server, torchserve_of, torchserve_server, wait_until
 
@@ -63,8 +62,8 @@ def _other_worker(server, pid):
 
 @pytest.mark.kserve
 @pytest.mark.torchserve
-def test_the_front_says_of_a_full_queue_when_to_come_back(zoo, tmp_path):
-    archive = build(zoo("bert", "sequence_classification"), "m", "1.0", tmp_path / "store").path
+def test_the_front_says_of_a_full_queue_when_to_come_back(zoo, archived, tmp_path):
+    archive = archived(zoo("bert", "sequence_classification"), "m")
     ports = free_ports("inference_port", "metrics_port", "grpc_inference_port", "grpc_management_port")
     models = {"m": RegisteredModel(archive.name, batch_size=1)}
     settings = TorchServeSettings(models, model_store=str(archive.parent), host="127.0.0.1", job_queue_size=1, **ports)
@@ -135,10 +134,10 @@ def test_the_front_follows_its_torchserve_within_two_seconds():
 
 
 @pytest.fixture(scope="module")
-def comes_and_goes(zoo, tmp_path_factory):
+def comes_and_goes(zoo, archived, tmp_path_factory):
     """Starts a real TorchServe on a fixed port, as often as it is called."""
     work_dir = tmp_path_factory.mktemp("torchserve")
-    archive = build(zoo("bert", "sequence_classification"), "m", "1.0", work_dir / "store").path
+    archive = archived(zoo("bert", "sequence_classification"), "m")
     ports = free_ports("inference_port", "metrics_port", "grpc_inference_port", "grpc_management_port")
     models = {"m": RegisteredModel(archive.name)}
     settings = TorchServeSettings(models, model_store=str(archive.parent), host="127.0.0.1", **ports)

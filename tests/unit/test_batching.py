@@ -181,15 +181,14 @@ def test_a_forward_on_all_cores_counts_once():
     assert 10 < scheduler._rows_per_s <= 20
 
 
-def test_a_full_queue_says_when_to_come_again(scheduler, forwards):
+def test_a_caller_that_is_gone_makes_room_in_a_full_queue(scheduler, forwards):
     forwards.gate.clear()
     scheduler.submit([row()])
     while not forwards.calls:
         time.sleep(0.001)
     waiting = scheduler.submit([row()] * 100)
-    with pytest.raises(QueueFullError) as caught:
+    with pytest.raises(QueueFullError):
         scheduler.submit([row()])
-    assert 1 <= caught.value.retry_after_s <= 60
     waiting.cancel()
     late = scheduler.submit([row(5)])
     forwards.gate.set()

@@ -36,6 +36,10 @@ def test_service_links_are_no_settings(tmp_path):
     assert read_settings(tmp_path, None, environ) == {"threads": "4"}
 
 
+def test_secrets_of_infer_are_no_settings(tmp_path):
+    assert read_settings(tmp_path, None, {"BERT_HANDLER_COOKIE": "a=b", "BERT_HANDLER_TOKEN": "t"}) == {}
+
+
 @pytest.mark.parametrize("name", ["PORT", "HTTP_PORT", "SUPPORT", "SERVICE_HOSTS", "PORT_80"])
 def test_typo_that_resembles_a_service_link_is_refused(tmp_path, name):
     settings = read_settings(tmp_path, None, {f"BERT_HANDLER_{name}": "8080"})

@@ -11,7 +11,6 @@ from bert_handler import Predictor
 from bert_handler.engines import engine_class
 from bert_handler.errors import ConfigError, DeadlineError
 from bert_handler.loading import choose_device
-from bert_handler.packaging.mar import build
 from bert_handler.unpacking import unpack
 
 pytest.importorskip("onnxruntime")
@@ -54,10 +53,9 @@ def test_a_gpu_computes_one_forward_and_makes_the_next_ready(zoo, load, architec
     assert predictor.scheduler.limits.serial == (device != "cpu")
 
 
-@pytest.fixture(scope="module")
-def onnx_model(zoo, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("onnx")
-    return build(zoo("bert", "sequence_classification"), "model", "1.0", directory, engine="onnx").path
+@pytest.fixture
+def onnx_model(zoo, archived):
+    return archived(zoo("bert", "sequence_classification"), engine="onnx")
 
 
 def test_torchserve_on_a_gpu_host_runs_onnx_on_its_cpu(onnx_model, tmp_path):
@@ -117,11 +115,11 @@ def test_explanations_of_a_batch_share_the_time_of_its_predictions(zoo, load, mo
     handler = pytest.importorskip("bert_handler.handler").TransformerHandler()
     handler.predictor = load(zoo("bert", "sequence_classification"))
     slow = handler.predictor.explainer._explain
-    monkeypatch.setattr(handler.predictor.explainer, "_explain", lambda *given: (time.sleep(2), slow(*given))[1])
+    monkeypatch.setattr(handler.predictor.explainer, "_explain", lambda *given: (time.sleep(1), slow(*given))[1])
     explained = {"explain": "True"}
-    headers = [{"x-request-timeout-ms": "1000"}, explained, explained, {}]
+    headers = [{"x-request-timeout-ms": "500"}, explained, explained, {}]
     handler._identified = headers.__getitem__
-    answers = handler.inference(handler.preprocess([{"body": b'{"text": "a fox", "deadline_ms": 3500}'}] * 4))
+    answers = handler.inference(handler.preprocess([{"body": b'{"text": "a fox", "deadline_ms": 1750}'}] * 4))
     refused = [answer.call.error for answer in answers]
     assert [type(error) for error in (refused[0], refused[3])] == [DeadlineError, type(None)]
     first, second = (answer.response.predictions[0] for answer in answers[1:3])

@@ -552,12 +552,10 @@ def test_captum_missing_names_the_extra_and_ablation_goes_without(zoo, load, mon
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_engines_without_gradients_explain_by_leaving_words_out(zoo, tmp_path, engine):
+def test_engines_without_gradients_explain_by_leaving_words_out(zoo, archived, engine):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
-    from bert_handler.packaging.mar import build
-
-    archive = build(zoo("bert", "sequence_classification", num_labels=3), "model", "1.0", tmp_path, engine=engine).path
+    archive = archived(zoo("bert", "sequence_classification"), engine=engine)
     found = {}
     for name in (engine, "torch"):
         settings = {"handler": {"device": "cpu", "threads": 1, "engine": name}}

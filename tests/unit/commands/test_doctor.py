@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import setuptools
+from typer.testing import CliRunner
 
 import bert_handler
 from bert_handler import memory
-from bert_handler.cli import main
+from bert_handler.cli import app, main
 from bert_handler.commands.doctor import EXTRAS
 
 
@@ -70,3 +73,38 @@ def test_what_would_be_used_has_its_reason(found, monkeypatch):
     assert rows["engine"] == "onnx by BERT_HANDLER_ENGINE"
     assert rows["device"] == "cpu by BERT_HANDLER_DEVICE"
     assert rows["cores to compute on"] == "7: threads=7 is configured"
+
+
+@pytest.mark.parametrize(
+    ("built", "names", "said"),
+    [
+        (True, ["A10G", "A10G"], ["cuda:0: A10G", "cuda:1: A10G"]),
+        (True, [], ["cpu; torch sees no GPU"]),
+        (False, [], ["this torch is built without CUDA"]),
+    ],
+)
+def test_doctor_lists_all_gpus_or_says_why_there_is_none(monkeypatch, built, names, said):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert all(words in result.output for words in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix", "said"),
+    [
+        ("'--prefix=/opt/python'", "/opt/python", True),
+        ("'--prefix=/opt/python' '--enable-optimizations'", "/opt/python", False),
+        ("'--prefix=/usr'", "/usr", False),
+        (None, "C:\\Python", False),
+    ],
+)
+def test_doctor_says_where_python_was_built_without_optimisation(monkeypatch, options, prefix, said):
+    monkeypatch.setattr(sysconfig, "get_config_var", {"CONFIG_ARGS": options}.get)
+    monkeypatch.setattr(sys, "base_prefix", prefix)
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert ("built without --enable-optimizations" in result.output) == said

@@ -144,7 +144,7 @@ def test_explanations_give_no_new_shapes_to_a_graph_that_compiles_each(zoo):
 
 @pytest.mark.slow
 def test_a_compiled_graph_answers_as_an_eager_one(zoo):
-    directory = zoo("bert", "sequence_classification")
+    directory = zoo("bert", "sequence_classification", num_hidden_layers=1)
     torch._dynamo.reset()
     eager = Predictor.load(directory, device="cpu")
     compiled = Predictor.load(directory, device="cpu", model_yaml={"handler": {"compile": True, "threads": 2}})

@@ -26,12 +26,14 @@ from bert_handler.packaging.export import export
 from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
 from bert_handler.torch_loading import load_model
-from bert_handler.unpacking import CHECKSUMS, unpack
+from bert_handler.unpacking import CHECKSUMS, sha256, unpack
 from tests.zoo import ENCODERS, MAX_LENGTH
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("openvino")
+
+pytestmark = pytest.mark.usefixtures("no_self_test")
 
 PADDED = dict.fromkeys(
     (("onnx", name) for name in ("distilbert", "electra", "roberta", "xlm-roberta")), "fused attention"
@@ -50,10 +52,6 @@ CASES = {
 }
 
 
-def archived(model: Path, directory: Path, **options: object) -> Path:
-    return build(model, "model", "1.0", directory, **options).path
-
-
 def answers(archive: Path, texts: list, **settings: object) -> list:
     predictor = Predictor.load(archive, environ={}, model_yaml={"handler": {"device": "cpu", "threads": 2, **settings}})
     try:
@@ -64,9 +62,9 @@ def answers(archive: Path, texts: list, **settings: object) -> list:
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 @pytest.mark.parametrize("task", CASES)
-def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
+def test_an_engine_answers_as_torch_does(archived, zoo, task, engine):
     head, texts, output = CASES[task]
-    archive = archived(zoo("bert", head), tmp_path, engine=engine)
+    archive = archived(zoo("bert", head), engine=engine)
     found, expected = (answers(archive, texts, engine=name) for name in (engine, "torch"))
     for left, right in zip(found, expected):
         if output is not None:
@@ -75,8 +73,8 @@ def test_an_engine_answers_as_torch_does(tmp_path, zoo, task, engine):
             assert [item["word"] for item in left["predict"]] == [item["word"] for item in right["predict"]]
 
 
-def test_the_scheduler_knows_that_a_stream_of_openvino_has_one_thread(tmp_path, zoo):
-    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="openvino")
+def test_the_scheduler_knows_that_a_stream_of_openvino_has_one_thread(archived, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), engine="openvino")
     settings = {"handler": {"device": "cpu", "threads": 4, "warmup": False}}
     with Predictor.load(archive, environ={}, model_yaml=settings) as predictor:
         taken, take = [], predictor.scheduler._take
@@ -94,8 +92,8 @@ EXPORTS = [
 
 
 @pytest.mark.parametrize(("architecture", "engine"), EXPORTS)
-def test_architectures_export(tmp_path, zoo, architecture, engine):
-    archive = archived(zoo(architecture, "sequence_classification"), tmp_path, engine=engine)
+def test_architectures_export(archived, zoo, architecture, engine):
+    archive = archived(zoo(architecture, "sequence_classification"), engine=engine)
     artifact = Artifact.open(archive)
     padded = Exported.read(artifact.directory).padded
     assert padded == PADDED.get((engine, architecture), "attention")
@@ -104,48 +102,48 @@ def test_architectures_export(tmp_path, zoo, architecture, engine):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
 
 
-def test_a_model_with_one_type_of_token_exports_with_a_tokenizer_that_gives_types(tmp_path, zoo):
-    archive = archived(zoo("bert", "sequence_classification", type_vocab_size=1), tmp_path, engine="onnx")
+def test_a_model_with_one_type_of_token_exports_with_a_tokenizer_that_gives_types(archived, zoo):
+    archive = archived(zoo("bert", "sequence_classification", type_vocab_size=1), engine="onnx")
     found, expected = (answers(archive, TEXTS, engine=name) for name in ("onnx", "torch"))
     for left, right in zip(found, expected):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
 
 
-def test_an_engine_that_computes_something_else_is_refused(tmp_path, zoo):
+def test_an_engine_that_computes_something_else_is_refused(archived, zoo):
     """OpenVINO 2026.4 does not compute DeBERTa's relative positions right, also in the graph as it was exported."""
     with pytest.raises(ConfigError, match="openvino none: outputs differ from torch by"):
-        archived(zoo("deberta-v2", "sequence_classification"), tmp_path, engine="openvino")
+        archived(zoo("deberta-v2", "sequence_classification"), engine="openvino")
 
 
-def test_openvino_refuses_a_tokenizer_with_more_ids_than_embeddings(tmp_path, zoo):
+def test_openvino_refuses_a_tokenizer_with_more_ids_than_embeddings(archived, zoo):
     size = Tokenizer.from_file(str(zoo("bert", "sequence_classification") / "tokenizer.json")).get_vocab_size()
     model = zoo("bert", "sequence_classification", vocab_size=size - 1)
     with pytest.raises(ConfigError, match=rf"openvino none: the tokenizer has ids up to {size - 1}, but the model has"):
-        archived(model, tmp_path, engine="openvino")
-    archived(model, tmp_path, engine="onnx")
+        archived(model, engine="openvino")
+    assert len(answers(archived(model, engine="onnx"), TEXTS)) == len(TEXTS)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_graphs_are_in_fp32_whatever_torch_is_to_run_in(tmp_path, zoo, dtype):
+def test_graphs_are_in_fp32_whatever_torch_is_to_run_in(tmp_path, archived, zoo, dtype):
     model = tmp_path / "model"
     shutil.copytree(zoo("bert", "sequence_classification"), model)
     (model / "setup_config.json").write_text(json.dumps({"dtype": dtype}))
-    archive = archived(model, tmp_path, engine="onnx")
+    archive = archived(model, engine="onnx")
     found, expected = answers(archive, TEXTS), answers(zoo("bert", "sequence_classification"), TEXTS)
     for left, right in zip(found, expected):
         np.testing.assert_allclose(left["logits"], right["logits"], atol=1e-4)
 
 
-def test_masks_are_gathered_in_the_graph(tmp_path, zoo):
-    archive = archived(zoo("bert", "fill_mask"), tmp_path, engine="onnx")
+def test_masks_are_gathered_in_the_graph(archived, zoo):
+    archive = archived(zoo("bert", "fill_mask"), engine="onnx")
     text = ["The [MASK] was good.", "The film was [MASK], and the music was [MASK] of the year."]
     found, expected = (answers(archive, text, engine=name) for name in ("onnx", "torch"))
     assert found[0]["predict"][0]["token"] == expected[0]["predict"][0]["token"]
     assert found[0]["predict"][0]["score"] == pytest.approx(expected[0]["predict"][0]["score"], abs=1e-4)
 
 
-def test_a_masked_token_inside_a_sequence_is_not_read(tmp_path, zoo):
-    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="onnx")
+def test_a_masked_token_inside_a_sequence_is_not_read(archived, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), engine="onnx")
     from bert_handler.schema import Tokens
 
     ids = np.array([2, 40, 41, 42, 43, 3])
@@ -154,13 +152,14 @@ def test_a_masked_token_inside_a_sequence_is_not_read(tmp_path, zoo):
     np.testing.assert_allclose(found[0]["logits"], expected[0]["logits"], atol=1e-4)
 
 
-def test_the_same_model_gives_the_same_bytes(tmp_path, zoo):
+def test_the_same_model_gives_the_same_bytes(tmp_path, archived, zoo):
     calibration = TEXTS * 20
     int8 = {"quantization": "int8", "calibration": calibration}
-    for options in ({"engine": "onnx"}, {"engine": "onnx", **int8}, {"engine": "openvino", **int8}):
-        model = zoo("bert", "embedding")
-        digests = {build(model, "model", "1.0", tmp_path / str(i), force=True, **options).sha256 for i in range(2)}
-        assert len(digests) == 1
+    model = zoo("bert", "embedding")
+    cases = ({"engine": "onnx"}, {"engine": "onnx", **int8}, {"engine": "openvino", **int8})
+    for i, options in enumerate(cases):
+        again = build(model, "model", "1.0", tmp_path / str(i), **options)
+        assert again.sha256 == sha256(archived(model, **options))
 
 
 def test_auto_keeps_the_fastest_that_is_right(tmp_path, zoo):
@@ -221,27 +220,27 @@ def test_auto_takes_a_tokenizer_that_gives_no_mask(tmp_path, zoo):
     assert not [row.problem for row in built.measured if row.quantization == "none" and row.problem]
 
 
-def test_an_engine_only_archive_has_no_torch_weights(tmp_path, zoo):
-    archive = archived(zoo("bert", "sequence_classification"), tmp_path, engine="onnx", engine_only=True)
+def test_an_engine_only_archive_has_no_torch_weights(archived, zoo):
+    archive = archived(zoo("bert", "sequence_classification"), engine="onnx", engine_only=True)
     assert answers(archive, TEXTS)[0]["predict"]
     with pytest.raises(ConfigError):
         answers(archive, TEXTS, engine="torch")
 
 
 @pytest.fixture(scope="module")
-def exports(zoo, tmp_path_factory):
+def exports(zoo, archived, tmp_path_factory):
     """Unpacked archives of two models of one shape, by engine."""
+    own, other = zoo("bert", "sequence_classification"), tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(own, other)
+    weights = load_file(own / "model.safetensors")
+    save_file({name: value * np.float32(1.1) for name, value in weights.items()}, other / "model.safetensors")
 
-    def unpacked(scale, engine):
+    def unpacked(model, engine):
         directory = tmp_path_factory.mktemp(engine)
-        model = directory / "model"
-        shutil.copytree(zoo("bert", "sequence_classification"), model)
-        weights = load_file(model / "model.safetensors")
-        save_file({name: value * scale for name, value in weights.items()}, model / "model.safetensors")
-        unpack(archived(model, directory, engine=engine), directory / "out")
-        return directory / "out"
+        unpack(archived(model, engine=engine), directory)
+        return directory
 
-    return {engine: [unpacked(np.float32(scale), engine) for scale in (1, 1.1)] for engine in ("onnx", "openvino")}
+    return {engine: [unpacked(model, engine) for model in (own, other)] for engine in ("onnx", "openvino")}
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
@@ -392,7 +391,8 @@ def test_weights_of_any_size_are_no_part_of_what_goes_through_bytes(tmp_path, zo
         monkeypatch.setattr(module, name, limited(getattr(module, name)))
     model = zoo("bert", "sequence_classification", hidden_size=128)
     assert (model / "model.safetensors").stat().st_size > 2**19
-    archived(model, tmp_path, engine="onnx", quantization="int8", calibration=TEXTS * 20)
+    built = build(model, "model", "1.0", tmp_path, engine="onnx", quantization="int8", calibration=TEXTS * 20)
+    assert len(answers(built.path, TEXTS)) == len(TEXTS)
 
 
 def test_what_is_kept_in_fp32_is_what_errs_most_for_its_size():
@@ -432,18 +432,18 @@ def test_a_directory_without_a_graph_says_how_to_get_one(zoo):
 
 
 @pytest.fixture(scope="module")
-def held_out(demo_dir, tmp_path_factory):
+def held_out(demo_dir, archived):
     """The held-out reviews, what is right, and what the demo model answers in fp32."""
     texts, labels = held_out_reviews()
-    archive = archived(demo_dir, tmp_path_factory.mktemp("fp32"), engine="onnx")
+    archive = archived(demo_dir, engine="onnx")
     return texts, labels, [row["predict"] for row in answers(archive, texts)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_int8_agrees_on_the_demo_models_held_out_reviews(tmp_path, demo_dir, held_out, engine):
+def test_int8_agrees_on_the_demo_models_held_out_reviews(archived, demo_dir, held_out, engine):
     calibration = [review.text for review in reviews() if bucket(review.film)][::25][:400]
-    archive = archived(demo_dir, tmp_path, engine=engine, quantization="int8", calibration=calibration)
+    archive = archived(demo_dir, engine=engine, quantization="int8", calibration=calibration)
     texts, labels, expected = held_out
     found = [row["predict"] for row in answers(archive, texts)]
     agreement = np.mean([left == right for left, right in zip(found, expected)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -32,8 +33,14 @@ def variant(request):
 
 
 @pytest.fixture(scope="module")
-def directory(variant, tmp_path_factory):
-    return demo_model.assemble(tmp_path_factory.mktemp(variant), variant)
+def assembled(tmp_path_factory):
+    """`assembled(variant)`: its directory, made once."""
+    return cache(lambda variant: demo_model.assemble(tmp_path_factory.mktemp(variant), variant))
+
+
+@pytest.fixture(scope="module")
+def directory(variant, assembled):
+    return assembled(variant)
 
 
 def digests(directory):
@@ -71,8 +78,8 @@ def test_settings_have_no_key_without_effect(variant):
     assert not demo_model.VARIANTS[variant].setup_config().keys() & OBSOLETE.keys()
 
 
-def test_sentiment_has_the_stock_files(tmp_path):
-    directory = demo_model.assemble(tmp_path)
+def test_sentiment_has_the_stock_files(assembled):
+    directory = assembled("sentiment")
     assert read(directory, "index_to_name.json") == {"0": "Not Accepted", "1": "Accepted"}
     assert read(directory, "setup_config.json") == {
         "model_name": "BERTSeqClassification",
@@ -85,8 +92,8 @@ def test_sentiment_has_the_stock_files(tmp_path):
     assert read(directory, "config.json")["problem_type"] == "single_label_classification"
 
 
-def test_ner_labels_are_the_stock_string(tmp_path):
-    directory = demo_model.assemble(tmp_path, "ner")
+def test_ner_labels_are_the_stock_string(assembled):
+    directory = assembled("ner")
     expected = "[O, B-LOC, I-LOC, B-MISC, I-MISC, B-ORG, I-ORG, B-PER, I-PER]"
     assert read(directory, "index_to_name.json") == {"label_list": expected}
 
@@ -114,14 +121,14 @@ def test_saved_tokenizer_neither_cuts_nor_pads(directory):
         ("A dull, lifeless mess: two wasted hours of bad jokes.", "Not Accepted"),
     ],
 )
-def test_sentiment_of_a_plain_sentence(text, label, tmp_path):
-    scores, _ = logits(demo_model.assemble(tmp_path), "AutoModelForSequenceClassification", text)
+def test_sentiment_of_a_plain_sentence(text, label, assembled):
+    scores, _ = logits(assembled("sentiment"), "AutoModelForSequenceClassification", text)
     assert demo_model.SENTIMENT.labels[int(scores.argmax())] == label
 
 
-def test_ner_finds_the_place_in_a_plain_sentence(tmp_path):
+def test_ner_finds_the_place_in_a_plain_sentence(assembled):
     scores, tokens = logits(
-        demo_model.assemble(tmp_path, "ner"),
+        assembled("ner"),
         "AutoModelForTokenClassification",
         "We are flying to London tomorrow .",
     )

@@ -28,6 +28,7 @@ def built(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(model_dir, "tiny", "2.1", tmp_path_factory.mktemp("store"))
 
 
+@pytest.mark.usefixtures("no_self_test")
 def test_the_same_input_gives_the_same_bytes(built: Built, model_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model_dir, tmp_path / "elsewhere" / "model")
     (copy / "config.json").touch()
@@ -46,6 +47,7 @@ def test_the_archive_is_self_contained(built: Built) -> None:
     assert stated == names - {CHECKSUMS}
 
 
+@pytest.mark.usefixtures("no_self_test")
 @pytest.mark.parametrize("form", ["sharded", "state dict", "state dict beside a folder", "sharded state dict"])
 def test_weights_in_every_form_answer_alike(form: str, model_dir: Path, tmp_path: Path) -> None:
     import torch
@@ -144,6 +146,7 @@ def test_a_file_that_the_handler_needs_is_not_overwritten(model_dir: Path, tmp_p
         build(source, "tiny", "1.0", tmp_path / "store")
 
 
+@pytest.mark.usefixtures("no_self_test")
 def test_what_bulk_scoring_has_not_finished_is_left_out(built: Built, model_dir: Path, tmp_path: Path) -> None:
     source = shutil.copytree(model_dir, tmp_path / "model")
     (source / "out.jsonl.parts").mkdir()

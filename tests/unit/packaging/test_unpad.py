@@ -10,7 +10,6 @@ import pytest
 from bert_handler import Predictor
 from bert_handler.artifact import Artifact
 from bert_handler.engines.base import collate
-from bert_handler.packaging.mar import build
 from bert_handler.packaging.token_vectors import token_vectors
 from bert_handler.packaging.unpad import plain_attentions, unpad
 from bert_handler.schema import Row
@@ -26,8 +25,8 @@ MODELS = [
 
 
 @pytest.fixture(scope="module", params=MODELS, ids="-".join)
-def graph(request, zoo, tmp_path_factory):
-    archive = build(zoo(*request.param), "model", "1.0", tmp_path_factory.mktemp("unpad"), engine="onnx").path
+def graph(request, zoo, archived):
+    archive = archived(zoo(*request.param), engine="onnx")
     artifact = Artifact.open(archive)
     return onnx.load(artifact.directory / "onnx" / "model.onnx")
 
@@ -77,8 +76,8 @@ def test_no_matrix_is_multiplied_with_padding(graph):
     assert {int(np.prod(array.shape[:-1])) for array in found} <= {sum(LENGTHS), len(LENGTHS), RELATIVE_POSITIONS}
 
 
-def test_a_token_hidden_before_the_end_still_has_an_output(zoo, tmp_path):
-    archive = build(zoo("bert", "token_classification"), "model", "1.0", tmp_path, engine="onnx").path
+def test_a_token_hidden_before_the_end_still_has_an_output(zoo, archived):
+    archive = archived(zoo("bert", "token_classification"), engine="onnx")
     long, hidden = rows((24, 9))
     hidden.inputs["attention_mask"][[2, 5]] = 0
     for row in (long, hidden):
