@@ -107,7 +107,7 @@ class QueueFullError(RequestError):
 
 
 class NotReadyError(RequestError):
-    """The model is not loaded yet, the server is stopping, or the server behind this one is away."""
+    """The model is not loaded yet or being unloaded, the server is stopping, or the server behind this one is away."""
 
     status = 503
 
