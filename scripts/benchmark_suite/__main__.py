@@ -35,7 +35,6 @@ def main() -> int:
     parser.add_argument("--growth", action="store_true", help="how cost grows with tokens, clients, models, quota")
     args = parser.parse_args()
     chosen = [name.strip() for name in (args.contenders or "").split(",") if name.strip()]
-    few = args.quick or bool(chosen and not any("int8" in name or "openvino" in name for name in chosen))
     if args.quick:
         args.rounds, args.seconds, args.clients = 1, 1, "1,32"
     args.output.mkdir(parents=True, exist_ok=True)
@@ -48,7 +47,7 @@ def main() -> int:
     }
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:
         # No library that a server has in memory is to be shared with this process.
-        archives = apart.submit(prepare, args.output, few or args.growth).result()
+        archives = apart.submit(prepare, args.output, _archived(chosen, args)).result()
     texts, bodies = corpus(args.output, 128 if args.quick else 512)
     if args.growth:
         results["growth"] = growth.measure(archives["onnx"], bodies, args.output, args.seconds)
@@ -71,6 +70,14 @@ def main() -> int:
     results["bulk"] = {name: _bulk_rounds(archives[name], name, texts, args) for name in bulk}
     report.write(results, args.output)
     return 0
+
+
+def _archived(chosen: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The engines that need an archive."""
+    if args.growth or (args.quick and not chosen):
+        return ["onnx"]
+    many = not chosen or any("int8" in name or "openvino" in name for name in chosen)
+    return list(ENGINES) if many and not args.quick else ["torch", "onnx"]
 
 
 def _contenders(engines: Sequence[str], *, quick: bool) -> list[str]:
@@ -147,7 +154,7 @@ def _starts(name: str, archives: dict[str, Path], args: argparse.Namespace) -> d
     """Seconds from start to ready, and their ratio to a bare start's, of which each has one on either side."""
     engine = _engine(name)
     ready, bare = [], [_bare_start(archives[engine], ENGINES[engine])]
-    for _ in range(STARTS_A_ROUND * args.rounds):
+    for _ in range(1 if args.quick else STARTS_A_ROUND * args.rounds):
         with running(name, archives, args.output) as server:
             ready.append(server.ready_s)
         bare.append(_bare_start(archives[engine], ENGINES[engine]))

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,12 +65,12 @@ class Contender:
         return sum(part.memory_full_info().pss for part in (root, *root.children(recursive=True))) / 2**20
 
 
-def prepare(work: Path, quick: bool) -> dict[str, Path]:
+def prepare(work: Path, engines: Sequence[str]) -> dict[str, Path]:
     """The demo model, and its archives by engine, and `padded`."""
     model = assemble(work / "model")
     calibration = [review.text for review in reviews() if bucket(review.film)][::25][:400]
-    archives = {"torch": build(model, "bert", "1.0", work / "torch", force=True).path}
-    for name in ("onnx",) if quick else [name for name in ENGINES if name != "torch"]:
+    archives: dict[str, Path] = {}
+    for name in engines:
         options = {"quantization": "int8", "calibration": calibration} if name.endswith("int8") else {}
         archives[name] = build(
             model, "bert", "1.0", work / name.replace(" ", "_"), force=True, engine=ENGINES[name], **options
