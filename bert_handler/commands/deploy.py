@@ -80,10 +80,21 @@ def deploy(
     check_memory(host, memory, facts.weight_bytes)
     if manifest is None:
         _check_route(route, host, settings)
-        amounts = {"cpu": cpu, "memory": memory, "threads": threads}
-        scaling = {"autoscaling": autoscaling, "legacy_modes": legacy_modes}
-        options = {"host": host, "device": device, "model": route, "image": image, **amounts, **scaling}
-        objects = _made_objects(name, claim, folder, facts.stored_bytes, options)
+        options = {
+            "host": host,
+            "device": device,
+            "model": route,
+            "image": image,
+            "cpu": cpu,
+            "memory": memory,
+            "threads": threads,
+            "startup_s": startup_s(facts.stored_bytes),
+            # Own settings may name more archives than this one.
+            "stored_bytes": None if config else facts.stored_bytes,
+            "autoscaling": autoscaling,
+            "legacy_modes": legacy_modes,
+        }
+        objects = _made_objects(name, claim, folder, options)
     elif claim or image:
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     else:
@@ -154,9 +165,7 @@ def _check(name: str, folder: Optional[str], host: str, device: str, autoscaling
     check_choice("autoscaling", autoscaling, ("knative", "hpa"))
 
 
-def _made_objects(
-    name: str, claim: Optional[str], folder: Optional[str], stored_bytes: int, options: Dict[str, Any]
-) -> List[Any]:
+def _made_objects(name: str, claim: Optional[str], folder: Optional[str], options: Dict[str, Any]) -> List[Any]:
     from bert_handler.packaging.manifest import documents
     from bert_handler.packaging.names import check_subdomain
 
@@ -164,7 +173,7 @@ def _made_objects(
         raise ConfigError("give --claim, the volume's claim, or an own --manifest")
     check_subdomain("claim", claim)
     place = f"pvc://{claim}/{folder}" if folder else f"pvc://{claim}"
-    return documents(Service(name, place, startup_s=startup_s(stored_bytes), **options))
+    return documents(Service(name, place, **options))
 
 
 def _settings(

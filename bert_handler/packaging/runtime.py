@@ -8,6 +8,7 @@ from typing import Any
 from bert_handler.packaging.containers import HTTP_PORT, environment, metadata, probes, resources, scaling
 from bert_handler.packaging.service import Service
 from bert_handler.packaging.settings import MODELS
+from bert_handler.packaging.sizing import mib, scratch_bytes
 
 GRPC_PORT = 8081
 USER = 1000
@@ -38,7 +39,7 @@ def serving_runtime(service: Service) -> dict[str, Any]:
         "supportedModelFormats": [{"name": MODEL_FORMAT, "version": "1", "autoSelect": False}],
         "protocolVersions": ["v1", "v2", "grpc-v2"],
         "containers": [_container(service, {"args": list(SERVE)})],
-        "volumes": [_scratch()],
+        "volumes": [_scratch(service)],
     }
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
@@ -53,7 +54,7 @@ def explainer(service: Service) -> dict[str, Any]:
     # KServe appends --model_name, --predictor_host and more to an explainer's arguments; a shell leaves them alone.
     start = {"command": ["sh", "-c", f"exec bert-handler {shlex.join(SERVE)}"]}
     container = _container(service, start, STORAGE_URI=service.storage_uri)
-    found = {**scaling(service), "containers": [container], "volumes": [_scratch()]}
+    found = {**scaling(service), "containers": [container], "volumes": [_scratch(service)]}
     return {name: value for name, value in found.items() if name != "canaryTrafficPercent"}
 
 
@@ -72,6 +73,7 @@ def _container(service: Service, start: dict[str, list[str]], **variables: str) 
     }
 
 
-def _scratch() -> dict[str, Any]:
+def _scratch(service: Service) -> dict[str, Any]:
     # Archives are unpacked here; the root file system is read-only.
-    return {"name": "scratch", "emptyDir": {}}
+    known = service.stored_bytes
+    return {"name": "scratch", "emptyDir": {} if known is None else {"sizeLimit": mib(scratch_bytes(known))}}

@@ -28,6 +28,9 @@ WORKER_BYTES = 480 * MIB
 WEIGHTS_FACTOR = 1.3
 """Resident bytes a byte of weights: they are read, converted and shared out once."""
 
+SCRATCH_BYTES = 256 * MIB
+"""Of temporary files beside the unpacked archives."""
+
 CPU, MEMORY, GPU_MEMORY = "1", "2Gi", "4Gi"
 """Of a pod where none is given; `default_memory` gives a large model more."""
 
@@ -140,6 +143,11 @@ def _pod_bytes(host: str, weight_bytes: int) -> int:
 def startup_s(stored_bytes: int) -> int:
     """Seconds that loading may take before something is wrong, in whole half minutes."""
     return 30 * ceil((START_S + stored_bytes / READ_BYTES_PER_S) / 30)
+
+
+def scratch_bytes(stored_bytes: int) -> int:
+    """Bytes that a pod may write to its temporary files: the archive unpacked, and its successor beside it."""
+    return SCRATCH_BYTES + 2 * stored_bytes
 
 
 def quantity(text: str) -> float:

@@ -495,6 +495,26 @@ def test_memory_is_checked_against_the_host_that_needs_it(cluster, capsys, host,
         assert models == {"bert": cluster.volume / "model-store" / "bert.mar"}
 
 
+def test_scratch_volume_has_room_for_the_archive_twice(cluster, capsys, tmp_path):
+    cluster.write_archive("x" * (3 << 20))
+    assert cluster.deploy("--host", "kserve") == 0
+    assert scratch_of((cluster.home / "own" / f"{NAME}.yaml").read_text()) == [{"sizeLimit": "262Mi"}]
+    own = tmp_path / "own.properties"
+    own.write_text("model_store=x\n")
+    assert cluster.deploy("--host", "kserve", "--config", str(own), "--replace") == 0
+    assert scratch_of((cluster.home / "own" / f"{NAME}.yaml").read_text()) == [{}], "it may name more archives"
+    service = ["--name", NAME, "--storage-uri", "pvc://c", "--host", "kserve", "--explainer"]
+    capsys.readouterr()
+    assert main(["manifest", *service, "--archive", str(cluster.archive)]) == 0
+    assert scratch_of(capsys.readouterr().out) == [{"sizeLimit": "262Mi"}] * 2
+
+
+def scratch_of(text):
+    runtime, service = yaml.safe_load_all(text)
+    specs = [runtime["spec"], *(part for part in service["spec"].values() if "volumes" in part)]
+    return [volume["emptyDir"] for spec in specs for volume in spec["volumes"]]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

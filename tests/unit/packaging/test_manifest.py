@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -178,6 +179,14 @@ def test_kserve_host_runs_locked_down(capsys):
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert container["image"] == f"bert-handler:{bert_handler.__version__}"
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+
+
+def test_scratch_volume_of_a_known_archive_fits_the_crd(capsys, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bert.mar", "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "m", "modelVersion": "1.0"}}')
+    text = manifest(capsys, "--host", "kserve", "--explainer", "--archive", str(tmp_path / "bert.mar"))
+    assert text.count("sizeLimit: 256Mi") == 2
+    check(text)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
