@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bert_handler import jsonio
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.packaging.properties import parse_properties, properties_text
 from bert_handler.server import DEFAULT_BODY_BYTES
 
 CONFIG = "config.properties"
@@ -106,7 +108,7 @@ class TorchServeSettings:
             "model_snapshot": jsonio.dumps(snapshot).decode(),
         }
         notes = "".join(f"# {comment}\n" for comment in self.comments)
-        return notes + "".join(f"{key}={value}\n" for key, value in lines.items())
+        return notes + properties_text(lines)
 
 
 @dataclass(frozen=True)
@@ -147,19 +149,27 @@ class WrittenSettings:
 
     def text(self) -> str:
         """The content of config.properties."""
-        return "".join(f"{key}={value}\n" for key, value in self.properties.items())
+        return properties_text(self.properties)
 
 
-def parse_properties(text: str) -> dict[str, str]:
-    """Read config.properties: `key=value` lines, comments and blank lines left out."""
-    pairs = (line.partition("=") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
-    return {key.strip(): value.strip() for key, _, value in pairs}
+def stated_models(properties: Mapping[str, str]) -> Mapping[str, Any]:
+    """Versions of each model, by its name in the routes: those of the snapshot, else those of the setting `models`.
+
+    Raises KeyError, ValueError or TypeError where there are none.
+    """
+    if "model_snapshot" in properties:
+        stated = jsonio.loads(properties["model_snapshot"])["models"]
+    else:
+        stated = jsonio.loads(properties["models"])
+    if not isinstance(stated, dict):
+        raise TypeError("models must be an object")
+    return stated
 
 
 def stated_workers(text: str) -> int | None:
     """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
     try:
-        models = jsonio.loads(parse_properties(text)["model_snapshot"])["models"]
+        models = stated_models(parse_properties(text))
         return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
         return None
