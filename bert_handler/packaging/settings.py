@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_handler import jsonio
+from bert_handler.addresses import authority
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.packaging.properties import parse_properties, properties_text
 from bert_handler.server import DEFAULT_BODY_BYTES
@@ -82,11 +83,11 @@ class TorchServeSettings:
         """The content of config.properties."""
         models = {name: {model.version: model.snapshot()} for name, model in self.models.items()}
         snapshot = {"name": "startup.cfg", "modelCount": len(models), "models": models}
-        address = f"http://{self.host}:{self.inference_port}"
+        address = f"http://{authority(self.host, self.inference_port)}"
         lines = {
             "inference_address": address,
             "management_address": address,
-            "metrics_address": f"http://{self.host}:{self.metrics_port}",
+            "metrics_address": f"http://{authority(self.host, self.metrics_port)}",
             "grpc_inference_address": self.host,
             "grpc_management_address": self.host,
             "grpc_inference_port": self.grpc_inference_port,
@@ -123,12 +124,13 @@ class WrittenSettings:
 
         ports: by `inference`, `metrics`, `grpc_inference` and `grpc_management`.
         """
+        address = f"http://{authority(host, ports['inference'])}"
         return cls(
             {
                 **parse_properties(path.read_text(encoding="utf-8")),
-                "inference_address": f"http://{host}:{ports['inference']}",
-                "management_address": f"http://{host}:{ports['inference']}",
-                "metrics_address": f"http://{host}:{ports['metrics']}",
+                "inference_address": address,
+                "management_address": address,
+                "metrics_address": f"http://{authority(host, ports['metrics'])}",
                 "grpc_inference_address": host,
                 "grpc_management_address": host,
                 "grpc_inference_port": str(ports["grpc_inference"]),

@@ -10,7 +10,7 @@ import pytest
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.model_store import models_of
 from bert_handler.packaging.properties import parse_properties, properties_text
-from bert_handler.packaging.settings import WrittenSettings, stated_workers
+from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings, stated_workers
 
 GUIDE = """\
 # of TorchServe's configuration guide
@@ -107,6 +107,16 @@ def test_settings_that_are_written_back_are_read_as_the_same(store, text):
     again = parse_properties(written)
     assert again.items() >= {**parse_properties(text), "inference_address": "http://127.0.0.1:1"}.items()
     assert len(written.splitlines()) == len(again)
+
+
+def test_an_ipv6_address_is_bracketed_in_urls(store):
+    path = store(SNAPSHOT) / "config.properties"
+    ports = {"inference": 1, "metrics": 2, "grpc_inference": 3, "grpc_management": 4}
+    own = TorchServeSettings({}, host="::1", inference_port=1, metrics_port=2)
+    for settings in (own, WrittenSettings.read(path, "::1", ports, path.parent)):
+        written = parse_properties(settings.text())
+        assert written["inference_address"] == written["management_address"] == "http://[::1]:1"
+        assert (written["metrics_address"], written["grpc_inference_address"]) == ("http://[::1]:2", "::1")
 
 
 JAVA = r"""
