@@ -1,4 +1,4 @@
-"""Network addresses: which of them are this machine's own, and whose proxy the others go through."""
+"""Network addresses: how they are written, which are this machine's own, and whose proxy the others go through."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from bert_handler.errors import ConfigError
+
+
+def authority(host: str, port: int) -> str:
+    """HOST:PORT as URLs and gRPC have it: an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def is_loopback(url: str) -> bool:

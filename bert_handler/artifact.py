@@ -114,9 +114,18 @@ class Artifact:
 def own_identity(directory: Path, stated: str | None) -> Identity:
     """What a model directory without a manifest is called: as its settings state, else by the directory's name.
 
-    The name is part of routes and of files, so what may not be in one becomes a dash.
+    The directory's is part of routes and of files, so what may not be in one becomes a dash.
     """
-    return Identity(stated or _UNNAMEABLE.sub("-", directory.resolve().name).strip("-._") or "model")
+    return Identity(stated or _nameable(directory.resolve().name))
+
+
+def route_of(name: str) -> str:
+    """The name in the routes of a model whose answers call it so: a hub's OWNER/MODEL would be two parts of a path."""
+    return _nameable(name) if _UNNAMEABLE.search(name) or not name.strip(".") else name
+
+
+def _nameable(name: str) -> str:
+    return _UNNAMEABLE.sub("-", name).strip("-._") or "model"
 
 
 def read_identity(directory: Path) -> Identity | None:

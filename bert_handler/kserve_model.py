@@ -15,6 +15,7 @@ import prometheus_client
 from starlette.routing import Route
 
 from bert_handler import serving
+from bert_handler.addresses import authority
 from bert_handler.deadlines import remaining_s
 from bert_handler.deferred import IN_SERVERS, deferred
 from bert_handler.errors import DeadlineError, RequestError
@@ -247,7 +248,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
         rpc = None
         if self._own_grpc_port is not None:
             servicer = Servicer(self.registered_models.get_models, self._repository)
-            address = f"{self._host}:{self._own_grpc_port}"
+            address = authority(self._host, self._own_grpc_port)
             rpc = grpc_server(servicer, address, self.guard, self._max_body_bytes, self._tls)
             await rpc.start()
         await asyncio.gather(*self.servers)

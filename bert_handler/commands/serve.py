@@ -14,6 +14,7 @@ import typer
 from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError, MissingExtraError
+from bert_handler.packaging.names import check_name
 from bert_handler.server import DEFAULT_BODY_BYTES
 
 
@@ -59,6 +60,8 @@ def serve(
     """
     if (target is None) == (torchserve is None):
         raise ConfigError("give a TARGET to serve, or --torchserve URL to stand in front of; one of the two")
+    if name is not None:
+        check_name("--name", name)
     if torchserve is not None:
         _check_address(torchserve)
         options = {
@@ -137,7 +140,7 @@ def _tls(certificate: Optional[Path], key: Optional[Path]) -> Optional[Tuple[Pat
 
 
 def _loader(engine: Optional[str], device: Optional[str], public_key: Optional[Path]) -> Callable[..., Any]:
-    from bert_handler.artifact import Artifact
+    from bert_handler.artifact import Artifact, route_of
     from bert_handler.kserve_model import LocalModel
     from bert_handler.predictor import Predictor
 
@@ -152,7 +155,7 @@ def _loader(engine: Optional[str], device: Optional[str], public_key: Optional[P
 
     def load(route: Optional[str], path: Path) -> LocalModel:
         predictor = Predictor.load(Artifact.open(path, check), engine=engine, device=device)
-        return LocalModel(route or predictor.identity.name, predictor)
+        return LocalModel(route or route_of(predictor.identity.name), predictor)
 
     return load
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from bert_handler import jsonio
+from bert_handler.artifact import own_identity, read_identity
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, parse_properties
+from bert_handler.packaging.properties import parse_properties
+from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_models
+from bert_handler.packaging.sizing import ModelFacts
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +43,65 @@ def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
 
 
 def _registered(config: Path, root: Path) -> dict[str | None, Path]:
+    """As TorchServe chooses: by its snapshot, else `load_models`; else what `models` has settings for."""
     properties = parse_properties(config.read_text(encoding="utf-8"))
-    try:
-        snapshot = jsonio.loads(properties["model_snapshot"])["models"]
-        entries = {name: versions for name, versions in snapshot.items() if versions}
-    except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        raise ConfigError(f"{config}: model_snapshot does not name any models") from exc
     store = _store(properties.get("model_store"), root)
-    models: dict[str | None, Path] = {}
-    for name, versions in entries.items():
-        served = next((key for key, entry in versions.items() if entry.get("defaultVersion")), next(iter(versions)))
-        path = store / str(versions[served].get("marName", f"{name}.mar"))
-        if not path.exists():
-            raise ConfigError(f"{config}: the archive of {name!r} is missing: {path}")
-        if len(versions) > 1:
-            logger.warning("of %s only version %s is served, not %s", name, served, ", ".join({*versions} - {served}))
-        models[name] = path
-    if not models:
+    loaded = properties.get("load_models")
+    if loaded and "model_snapshot" not in properties:
+        return _loaded(config, store, loaded)
+    try:
+        stated = {name: _served(name, versions) for name, versions in stated_models(properties).items() if versions}
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        given = next((key for key in ("model_snapshot", "models") if key in properties), "model_snapshot")
+        raise ConfigError(f"{config}: {given} does not name any models") from exc
+    if not stated:
         raise ConfigError(f"{config}: model_snapshot does not name any models")
+    return {name: _present(config, store / file) for name, file in stated.items()}
+
+
+def _served(name: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file of a model's default version."""
+    served = next((key for key, entry in versions.items() if entry.get("defaultVersion")), next(iter(versions)))
+    if len(versions) > 1:
+        logger.warning("of %s only version %s is served, not %s", name, served, ", ".join({*versions} - {served}))
+    return str(versions[served].get("marName", f"{name}.mar"))
+
+
+def _loaded(config: Path, store: Path, loaded: str) -> dict[str | None, Path]:
+    """The models of `load_models`: `all`, or files, each as FILE or NAME=FILE."""
+    if loaded.lower() == "all":
+        given = [("", path) for path in sorted(store.iterdir()) if _is_model(path)]
+    else:
+        items = [item.strip() for item in loaded.split(",") if item.strip()]
+        pairs = [item.partition("=") if "=" in item else ("", "", item) for item in items]
+        given = [(name.strip(), _present(config, store / file.strip())) for name, _, file in pairs]
+    if not given:
+        raise ConfigError(f"{config}: load_models={loaded} does not name any models of {store}")
+    if len(given) == 1:
+        return {name or None: path for name, path in given}
+    models: dict[str | None, Path] = {}
+    for name, path in given:
+        route = name or _own_name(path)
+        if route in models:
+            raise ConfigError(f"{config}: load_models has two models {route!r}: {models[route].name} and {path.name}")
+        models[route] = path
     return models
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix == ".mar" or (path / "config.json").is_file()
+
+
+def _own_name(path: Path) -> str:
+    if path.is_dir():
+        return (read_identity(path) or own_identity(path, None)).name
+    return ModelFacts.of_archive(path).name
+
+
+def _present(config: Path, path: Path) -> Path:
+    if not path.exists():
+        raise ConfigError(f"{config}: the archive {path.name!r} is missing: {path}")
+    return path
 
 
 def _store(stated: str | None, root: Path) -> Path:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bert_handler import jsonio
+from bert_handler.addresses import authority
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.packaging.properties import parse_properties, properties_text
 from bert_handler.server import DEFAULT_BODY_BYTES
 
 CONFIG = "config.properties"
@@ -81,11 +83,11 @@ class TorchServeSettings:
         """The content of config.properties."""
         models = {name: {model.version: model.snapshot()} for name, model in self.models.items()}
         snapshot = {"name": "startup.cfg", "modelCount": len(models), "models": models}
-        address = f"http://{self.host}:{self.inference_port}"
+        address = f"http://{authority(self.host, self.inference_port)}"
         lines = {
             "inference_address": address,
             "management_address": address,
-            "metrics_address": f"http://{self.host}:{self.metrics_port}",
+            "metrics_address": f"http://{authority(self.host, self.metrics_port)}",
             "grpc_inference_address": self.host,
             "grpc_management_address": self.host,
             "grpc_inference_port": self.grpc_inference_port,
@@ -107,7 +109,7 @@ class TorchServeSettings:
             "model_snapshot": jsonio.dumps(snapshot).decode(),
         }
         notes = "".join(f"# {comment}\n" for comment in self.comments)
-        return notes + "".join(f"{key}={value}\n" for key, value in lines.items())
+        return notes + properties_text(lines)
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,13 @@ class WrittenSettings:
 
         ports: by `inference`, `metrics`, `grpc_inference` and `grpc_management`.
         """
+        address = f"http://{authority(host, ports['inference'])}"
         return cls(
             {
                 **parse_properties(path.read_text(encoding="utf-8")),
-                "inference_address": f"http://{host}:{ports['inference']}",
-                "management_address": f"http://{host}:{ports['inference']}",
-                "metrics_address": f"http://{host}:{ports['metrics']}",
+                "inference_address": address,
+                "management_address": address,
+                "metrics_address": f"http://{authority(host, ports['metrics'])}",
                 "grpc_inference_address": host,
                 "grpc_management_address": host,
                 "grpc_inference_port": str(ports["grpc_inference"]),
@@ -148,19 +151,27 @@ class WrittenSettings:
 
     def text(self) -> str:
         """The content of config.properties."""
-        return "".join(f"{key}={value}\n" for key, value in self.properties.items())
+        return properties_text(self.properties)
 
 
-def parse_properties(text: str) -> dict[str, str]:
-    """Read config.properties: `key=value` lines, comments and blank lines left out."""
-    pairs = (line.partition("=") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
-    return {key.strip(): value.strip() for key, _, value in pairs}
+def stated_models(properties: Mapping[str, str]) -> Mapping[str, Any]:
+    """Versions of each model, by its name in the routes: those of the snapshot, else those of the setting `models`.
+
+    Raises KeyError, ValueError or TypeError where there are none.
+    """
+    if "model_snapshot" in properties:
+        stated = jsonio.loads(properties["model_snapshot"])["models"]
+    else:
+        stated = jsonio.loads(properties["models"])
+    if not isinstance(stated, dict):
+        raise TypeError("models must be an object")
+    return stated
 
 
 def stated_workers(text: str) -> int | None:
     """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
     try:
-        models = _stated_models(text)
+        models = stated_models(parse_properties(text))
         return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
         return None
@@ -169,10 +180,6 @@ def stated_workers(text: str) -> int | None:
 def stated_routes(text: str) -> list[str]:
     """Routes of the models that a config.properties registers; none where it does not say which."""
     try:
-        return [route for route, versions in _stated_models(text).items() if versions]
+        return [route for route, versions in stated_models(parse_properties(text)).items() if versions]
     except (KeyError, ValueError, TypeError, AttributeError):
         return []
-
-
-def _stated_models(text: str) -> Any:
-    return jsonio.loads(parse_properties(text)["model_snapshot"])["models"]

@@ -1,10 +1,10 @@
-"""Which addresses are this machine's own."""
+"""How addresses are written, and which are this machine's own."""
 
 from __future__ import annotations
 
 import pytest
 
-from bert_handler.addresses import is_loopback
+from bert_handler.addresses import authority, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,11 @@ def test_addresses_of_this_machine(url):
 )
 def test_addresses_of_others(url):
     assert not is_loopback(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [("127.0.0.1", "127.0.0.1:80"), ("::1", "[::1]:80"), ("::", "[::]:80"), ("[::1]", "[::1]:80"), ("a.b", "a.b:80")],
+)
+def test_an_ipv6_address_is_bracketed_before_its_port(host, written):
+    assert authority(host, 80) == written

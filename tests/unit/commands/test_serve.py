@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sys
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from bert_handler.cli import main
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.model_store import models_of
+from tests.servers import free_ports
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,41 @@ def test_options_of_torchserve_go_with_it(capsys):
 def test_an_address_of_torchserve_has_scheme_and_host(capsys, url):
     assert main(["serve", "--torchserve", url]) == 1
     assert f"--torchserve {url!r} is no address; give one like http://127.0.0.1:8085" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "..", "a b", "ä", "-a", "a:predict", "a" * 201])
+@pytest.mark.parametrize("served", [["model"], ["--torchserve", "http://127.0.0.1:1"]])
+def test_a_name_is_one_part_of_a_path(capsys, served, name):
+    assert main(["serve", *served, f"--name={name}"]) == 1
+    assert "--name" in (said := capsys.readouterr().err)
+    assert "must be letters, digits, dots, dashes and underscores" in said
+
+
+@pytest.mark.parametrize(
+    ("stated", "route"),
+    [
+        ("textattack/bert-base-uncased-SST-2", "textattack-bert-base-uncased-SST-2"),
+        ("my model", "my-model"),
+        ("//", "model"),
+        ("..", "model"),
+        ("_bert_1.0", "_bert_1.0"),
+    ],
+)
+def test_a_stated_name_is_made_a_part_of_a_path_and_stays_in_answers(zoo, tmp_path, monkeypatch, stated, route):
+    pytest.importorskip("kserve")
+    from bert_handler import kserve_model
+
+    model, served = tmp_path / "dir", []
+    shutil.copytree(zoo("bert", "sequence_classification"), model)
+    (model / "setup_config.json").write_text(json.dumps({"model_name": stated}))
+    monkeypatch.setattr(kserve_model, "serve", lambda models, server: served.extend(models))
+    monkeypatch.setattr(kserve_model, "Server", lambda *given, **named: None)
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    ports = [f"--{name}={port}" for name, port in free_ports("http-port", "grpc-port").items()]
+    assert main(["serve", str(model), "--device", "cpu", *ports]) == 0
+    (only,) = served
+    assert (only.name, only.predictor.identity.name) == (route, stated)
+    only.stop()
 
 
 def test_a_repository_that_is_not_there_is_named(capsys):

@@ -13,7 +13,7 @@ from bert_handler.cli import main
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import Exported
 from bert_handler.packaging import sizing
-from bert_handler.packaging.settings import parse_properties
+from bert_handler.packaging.properties import parse_properties
 
 MIB = 2**20
 
