@@ -22,6 +22,8 @@ Compute = Callable[[Sequence[Row], Shape], Sequence[Outcome]]
 
 MAX_SHAPES = 384
 """The rest is made when it is met."""
+MAX_UNLIMITED_LENGTH = 512
+"""Tokens of the longest row that is met where the model has no limit of its own."""
 FORWARDS = 2
 """The first makes the kernels, the second records the CUDA graph."""
 REPORT_EVERY_S = 10.0
@@ -53,7 +55,8 @@ def prepare(task: Task, engine: Engine, scheduler: Scheduler, compute: Compute, 
         scheduler.compute_rows_alone()
     if warmup and engine.compiles_shapes:
         limits = scheduler.limits
-        warm_up(scheduler, row, limits, task.model.max_length or limits.max_batch_tokens, engine.shape)
+        longest = task.model.max_length or min(MAX_UNLIMITED_LENGTH, limits.max_batch_tokens)
+        warm_up(scheduler, row, limits, longest, engine.shape)
 
 
 def _sample_row(task: Task) -> Row:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -203,6 +205,21 @@ def test_nothing_is_compiled_without_a_warmup(zoo, monkeypatch):
     monkeypatch.setattr(warmup, "warm_up", lambda *given: pytest.fail("shapes were met"))
     settings = {"handler": {"threads": 1, "warmup": False}}
     Predictor.load(zoo("bert", "sequence_classification"), device="cpu", model_yaml=settings, environ={}).close()
+
+
+@pytest.mark.parametrize(("stated", "longest"), [(48, 48), (None, 512)])
+def test_rows_that_are_met_have_a_longest_where_the_model_has_none(zoo, tmp_path, monkeypatch, stated, longest):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("deberta-v2", "sequence_classification"), model)
+    options = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**options, "model_max_length": stated}))
+    monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
+    monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
+    met = []
+    monkeypatch.setattr(warmup, "warm_up", lambda scheduler, row, limits, max_length, shape: met.append(max_length))
+    settings = {"handler": {"threads": 1, "max_batch_tokens": 16384}}
+    Predictor.load(model, device="cpu", model_yaml=settings, environ={}).close()
+    assert met == [longest]
 
 
 @pytest.mark.parametrize(("architecture", "compiles"), [("bert", True), ("convbert", False), ("fnet", False)])
