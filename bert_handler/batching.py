@@ -34,6 +34,8 @@ PATIENCE_S = 0.05
 """Rows that have waited so long for other models' forwards are computed beside them: the system shares the cores.
 
 One model's long generations would otherwise hold up all others."""
+SEARCH_EVERY_S = 0.05
+"""A full queue is searched for cancelled rows no more often: under overload a refusal must cost next to nothing."""
 SHARE_BESIDE_OTHERS = 0.7
 """Of the rows that wait, so many go into a forward that starts while others run.
 
@@ -75,6 +77,7 @@ class Scheduler:
         self._n_used = self._n_idle = 0
         self._closed = False
         self._rows_per_s = 0.0
+        self._searched_at = -SEARCH_EVERY_S
         with self.cores.lock:
             self.cores.join(self)
         self._workers = [threading.Thread(target=self._work, name=f"forward-{i}", daemon=True) for i in range(n_cores)]
@@ -140,12 +143,18 @@ class Scheduler:
             return None
         limit = self.limits.max_queue_rows
         if len(self._queue) + n_rows > limit:
-            self._queue.drop_cancelled()
+            self._drop_cancelled()
         waiting = len(self._queue)
         if not waiting or waiting + n_rows <= limit:
             return None
         message = f"{waiting} sequences are waiting already; max_queue_rows is {limit}"
         return queue_full(message, self.cores.backlog_s)
+
+    def _drop_cancelled(self) -> None:
+        now = time.monotonic()
+        if now >= self._searched_at + SEARCH_EVERY_S:
+            self._queue.drop_cancelled()
+            self._searched_at = now
 
     def __len__(self) -> int:
         """Rows that wait."""

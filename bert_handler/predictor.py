@@ -118,7 +118,7 @@ class Predictor:
         try:
             if config.warmup:
                 predictor.self_test()
-                predictor.prepare()
+            predictor.prepare()
             chosen.release_load_memory()
         except BaseException:
             # Its threads would keep the model, and its share of the process's cores.
@@ -229,7 +229,10 @@ class Predictor:
                 raise ConfigError(f"the self-test of {self.identity.name} failed: {result.error}")
 
     def prepare(self) -> None:
-        """See whether rows may share forwards, and meet every shape of these; ConfigError where one is not computed."""
+        """See whether rows may share forwards, and with `warmup` meet every shape of these.
+
+        Raises ConfigError where one is not computed.
+        """
         prepare(self.task, self.engine, self.scheduler, self._padded, self.identity.name)
 
     def __enter__(self) -> Predictor:

@@ -14,7 +14,6 @@ from bert_handler.engines.base import Engine, Shape, snug
 from bert_handler.errors import ConfigError, RequestError
 from bert_handler.schema import Row
 from bert_handler.tasks.base import Outcome, Task
-from bert_handler.tasks.instances import EncodedExample
 
 logger = logging.getLogger(__name__)
 
@@ -23,34 +22,47 @@ Compute = Callable[[Sequence[Row], Shape], Sequence[Outcome]]
 
 MAX_SHAPES = 384
 """The rest is made when it is met."""
+MAX_UNLIMITED_LENGTH = 512
+"""Tokens of the longest row that is met where the model has no limit of its own."""
 FORWARDS = 2
 """The first makes the kernels, the second records the CUDA graph."""
 REPORT_EVERY_S = 10.0
 
 
 def prepare(task: Task, engine: Engine, scheduler: Scheduler, compute: Compute, name: str) -> None:
-    """Keep rows apart where they would change each other's answers, and meet every shape of a batch.
+    """Keep rows apart where they would change each other's answers, and with `warmup` meet every shape of a batch.
 
     To generate, rows are computed a token at a time, and nothing of that is made ready.
     name: of the model, for the log.
-    Raises ConfigError where a model is compiled for shapes to which no row may be padded.
+    Raises ConfigError where a model is compiled for shapes to which no row may be padded.  That its sample cannot be
+    computed is one with `warmup` only: the other texts may be.
     """
     if task.needs_generation:
         return
-    row = _sample_row(task)
-    if sees_neighbours(compute, row, engine.shape, engine.rounding):
-        if engine.compiles_shapes:
-            raise ConfigError(f"compile: answers of {name} change with the padding to compiled shapes; leave it out")
+    warmup = task.model.config.warmup
+    try:
+        row = _sample_row(task)
+        alone = sees_neighbours(compute, row, engine.shape, engine.rounding)
+    except Exception as exc:  # whatever an engine raises
+        if warmup:
+            raise ConfigError(f"{name} cannot compute the sample of {task.name}: {exc}") from exc
+        logger.warning("the sample fails (%s): nobody knows whether answers of %s depend on each other", exc, name)
+        return
+    if alone and engine.compiles_shapes:
+        raise ConfigError(f"compile: answers of {name} change with the padding to compiled shapes; leave it out")
+    if alone:
         logger.warning("answers of %s depend on what is computed with them: each is alone", name)
         scheduler.compute_rows_alone()
-    if engine.compiles_shapes:
+    if warmup and engine.compiles_shapes:
         limits = scheduler.limits
-        warm_up(scheduler, row, limits, task.model.max_length or limits.max_batch_tokens, engine.shape)
+        longest = task.model.max_length or min(MAX_UNLIMITED_LENGTH, limits.max_batch_tokens)
+        warm_up(scheduler, row, limits, longest, engine.shape)
 
 
 def _sample_row(task: Task) -> Row:
     example = task.encode([task.parse(task.sample, task.model.config.parameters)])[0]
-    assert isinstance(example, EncodedExample)
+    if isinstance(example, RequestError):
+        raise example
     return example.rows[0]
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bert_handler import cores
+from bert_handler import batching, cores
 from bert_handler.batching import Limits, Scheduler
 from bert_handler.cost import Cost
 from bert_handler.errors import DeviceLostError, InternalError, NotReadyError, QueueFullError
@@ -190,11 +190,27 @@ def test_a_caller_that_is_gone_makes_room_in_a_full_queue(scheduler, forwards):
     with pytest.raises(QueueFullError):
         scheduler.submit([row()])
     waiting.cancel()
+    time.sleep(batching.SEARCH_EVERY_S)
     late = scheduler.submit([row(5)])
     forwards.gate.set()
     assert lengths(late) == [5]
     with pytest.raises(CancelledError):
         waiting.result()
+
+
+def test_a_full_queue_is_not_searched_for_each_row_that_it_refuses(scheduler, forwards, monkeypatch):
+    forwards.gate.clear()
+    scheduler.submit([row()])
+    while not forwards.calls:
+        time.sleep(0.001)
+    scheduler.submit([row()] * 100)
+    monkeypatch.setattr(batching, "SEARCH_EVERY_S", 60.0)
+    searches = []
+    monkeypatch.setattr(scheduler._queue, "drop_cancelled", lambda: searches.append(1))
+    for _ in range(20):
+        with pytest.raises(QueueFullError):
+            scheduler.submit([row()])
+    assert searches == [1]
 
 
 @pytest.mark.timeout(20)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_handler import serving
-from bert_handler.batching import Limits, Scheduler
+from bert_handler.batching import SEARCH_EVERY_S, Limits, Scheduler
 from bert_handler.cost import Cost
 from bert_handler.deadlines import deadline_of, expired, remaining_s
 from bert_handler.errors import DeadlineError, InternalError, InvalidRequestError, QueueFullError
@@ -112,6 +112,7 @@ def test_rows_of_a_caller_that_is_gone_free_the_queue(occupied):
     with pytest.raises(QueueFullError):
         occupied.submit([row()])
     gone.cancel()
+    time.sleep(SEARCH_EVERY_S)
     occupied.submit([row()] * 6)
     assert len(occupied) == 6
 

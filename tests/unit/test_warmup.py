@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,6 +14,7 @@ from bert_handler import Predictor, warmup
 from bert_handler.batching import Limits
 from bert_handler.cost import GPU, PADDED
 from bert_handler.engines.base import bucket, snug
+from bert_handler.engines.torch_engine import TorchEngine
 from bert_handler.errors import ConfigError, UnservableError
 from bert_handler.schema import Row
 from tests import zoo as tiny
@@ -80,9 +83,6 @@ def test_the_places_of_masks_are_not_stretched_and_lie_within_the_row():
     [("sequence_classification", "the cat"), ("fill_mask", "the [MASK]"), ("token_classification", "the cat")],
 )
 def test_traffic_has_no_shape_that_the_load_has_not_had(zoo, monkeypatch, head, text):
-    pytest.importorskip("torch")
-    from bert_handler.engines.torch_engine import TorchEngine
-
     met = set()
     run = TorchEngine.forward
 
@@ -123,9 +123,6 @@ def test_a_shape_that_fails_stops_the_load():
 @pytest.mark.slow
 def test_no_request_waits_for_the_compiler(zoo, monkeypatch):
     """A GPU's way with its shapes, on a CPU: only the CUDA graphs are missing."""
-    torch = pytest.importorskip("torch")
-    from bert_handler.engines.torch_engine import TorchEngine
-
     monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
     met = set()
     run = TorchEngine.forward
@@ -179,22 +176,55 @@ def test_a_bucket_is_compared_with_no_padding_at_all():
     assert warmup.sees_neighbours(compute, SAMPLE, bucket, 0.1)
 
 
+@pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize(("architecture", "together"), [("bert", True), ("convbert", False), ("fnet", False)])
-def test_who_reads_padding_is_computed_alone(tmp_path, architecture, together, caplog):
+def test_who_reads_padding_is_computed_alone(tmp_path, architecture, together, warmup, caplog):
     """ConvBERT's convolutions run over padding, and FNet has no mask."""
     _save(architecture, tmp_path)
     texts = ["A bad film.", *["A bad film, it is, and nobody laughed."] * 7]
-    with Predictor.load(tmp_path, device="cpu", environ={"BERT_HANDLER_THREADS": "1"}) as predictor:
+    settings = {"handler": {"threads": 1, "warmup": warmup}}
+    with Predictor.load(tmp_path, device="cpu", model_yaml=settings, environ={}) as predictor:
         alone, beside = (predictor.predict(given)[0]["logits"] for given in (texts[:1], texts))
         assert (predictor.scheduler.limits.max_batch_rows > 1) == together
     np.testing.assert_allclose(beside, alone, atol=1e-5)
     assert ("each is alone" in caplog.text) != together
 
 
+def test_a_sample_that_fails_stops_no_load_without_a_warmup(zoo, monkeypatch, caplog):
+    def refuse(self, batch, threads):
+        raise RuntimeError("no such embedding")
+
+    settings = {"handler": {"threads": 1, "warmup": False}}
+    monkeypatch.setattr(TorchEngine, "forward", refuse)
+    Predictor.load(zoo("bert", "sequence_classification"), device="cpu", model_yaml=settings, environ={}).close()
+    assert "the sample fails (no such embedding)" in caplog.text
+
+
+def test_nothing_is_compiled_without_a_warmup(zoo, monkeypatch):
+    monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
+    monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
+    monkeypatch.setattr(warmup, "warm_up", lambda *given: pytest.fail("shapes were met"))
+    settings = {"handler": {"threads": 1, "warmup": False}}
+    Predictor.load(zoo("bert", "sequence_classification"), device="cpu", model_yaml=settings, environ={}).close()
+
+
+@pytest.mark.parametrize(("stated", "longest"), [(48, 48), (None, 512)])
+def test_rows_that_are_met_have_a_longest_where_the_model_has_none(zoo, tmp_path, monkeypatch, stated, longest):
+    model = tmp_path / "model"
+    shutil.copytree(zoo("deberta-v2", "sequence_classification"), model)
+    options = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**options, "model_max_length": stated}))
+    monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
+    monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
+    met = []
+    monkeypatch.setattr(warmup, "warm_up", lambda scheduler, row, limits, max_length, shape: met.append(max_length))
+    settings = {"handler": {"threads": 1, "max_batch_tokens": 16384}}
+    Predictor.load(model, device="cpu", model_yaml=settings, environ={}).close()
+    assert met == [longest]
+
+
 @pytest.mark.parametrize(("architecture", "compiles"), [("bert", True), ("convbert", False), ("fnet", False)])
 def test_who_reads_padding_is_not_compiled_for_few_shapes(tmp_path, architecture, compiles, monkeypatch):
-    from bert_handler.engines.torch_engine import TorchEngine
-
     _save(architecture, tmp_path)
     monkeypatch.setattr(TorchEngine, "shape", staticmethod(bucket))
     monkeypatch.setattr(TorchEngine, "compiles_shapes", True)
