@@ -80,7 +80,7 @@ class GrpcClient(V2Client):
         super().__init__(url, retry)
         self._timeout_s = timeout_s
         headers = request_headers(host, cookies, token)
-        self._channel = _channel(url, headers.pop("host", None), ca_file)
+        self._channel = _channel(url, headers.pop("host", None), ca_file, local=self.local)
         self._metadata = list(headers.items())
 
     def close(self) -> None:
@@ -214,12 +214,16 @@ def _add_field(message: Any, owner: str, number: int, name: str, kind: str) -> N
         field.type = getattr(field, f"TYPE_{kind.upper()}")
 
 
-def _channel(url: str, host: str | None, ca_file: Path | None) -> Any:
+def _channel(url: str, host: str | None, ca_file: Path | None, *, local: bool) -> Any:
     parts = urlsplit(url if "//" in url else f"//{url}")
     if parts.scheme not in ("", "http", "https", "grpc", "grpcs") or parts.path.strip("/") or not parts.netloc:
         raise ConfigError(f"{url!r} is no gRPC address; give http://HOST:PORT or https://HOST:PORT")
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    options += [("grpc.default_authority", host)] if host else []  # type: ignore[list-item]
+    options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    if host:
+        options.append(("grpc.default_authority", host))
+    if local:
+        # A proxy would see texts and token of what never leaves this machine.
+        options.append(("grpc.enable_http_proxy", 0))
     if parts.scheme not in ("https", "grpcs"):
         return grpc.insecure_channel(parts.netloc, options)
     roots = ca_file.read_bytes() if ca_file else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
@@ -104,7 +105,7 @@ def torchserve(
 
 def _archive(target: Path, directory: Path) -> Tuple[Path, Identity]:
     """The archive itself, or one that is made of a model directory, and the name that its answers have."""
-    from bert_handler.artifact import MANIFEST, Artifact, own_identity
+    from bert_handler.artifact import MANIFEST, Artifact, own_identity, route_of
 
     if target.is_file():
         identity = Artifact.open(target).identity
@@ -113,5 +114,6 @@ def _archive(target: Path, directory: Path) -> Tuple[Path, Identity]:
         return target.resolve(), identity
     from bert_handler.packaging.mar import build
 
-    identity = own_identity(target, read_settings(target, None, os.environ).get("model_name"))
+    stated = own_identity(target, read_settings(target, None, os.environ).get("model_name"))
+    identity = replace(stated, name=route_of(stated.name))
     return build(target, identity.name, identity.version, directory / STORE, force=True).path, identity

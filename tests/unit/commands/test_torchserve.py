@@ -65,6 +65,11 @@ def test_a_directory_has_the_same_name_on_both_hosts(registered, directory):
     assert registered(directory, "--name", "bert")[:2] == (own, "bert")
 
 
+def test_a_hubs_name_is_made_one_part_of_a_path(registered, directory):
+    (directory / "setup_config.json").write_text('{"model_name": "owner/model"}')
+    assert registered(directory)[:2] == ("owner-model", "owner-model")
+
+
 def test_options_reach_the_registration(registered, directory):
     snapshot = registered(directory, "--workers", "2", "--batch-size", "4", "--max-batch-delay", "0")[2]
     assert (snapshot["maxWorkers"], snapshot["batchSize"], snapshot["maxBatchDelay"]) == (2, 4, 0)

@@ -64,6 +64,15 @@ async def test_a_message_that_is_too_large_is_not_sent_again(client):
     assert client.waits == []
 
 
+async def test_what_stays_on_this_machine_passes_no_proxy(client, monkeypatch):
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with GrpcClient(client.url, retry=Retry(attempts=1)) as direct:
+        assert (await asyncio.to_thread(direct.metadata))["name"] == "bert-handler"
+
+
 async def test_a_full_queue_is_asked_again_when_it_said(client):
     with pytest.raises(QueueFullError, match="waiting already"):
         await asyncio.to_thread(client.infer, "away", "x")
