@@ -258,7 +258,7 @@ def _parsed(body: Mapping[str, Any] | bytes) -> Mapping[str, Any]:
 
 
 def _objects(request: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
-    items = request.get(field) or ()
+    items = () if request.get(field) is None else request[field]
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         raise InvalidRequestError(f"{field} must be a list of objects")
     return items

@@ -320,7 +320,7 @@ def test_versions_are_replaced_under_load_without_a_lost_request(model, archived
         assert "m.mar is cut short or damaged" in failed.json()["error"]
         assert set(seen) == {(200, "1.0"), (200, "2.0")}, seen
         index = f"{server.url}/v2/repository/index"
-        ready = {"name": "m", "version": "2.0", "state": "READY", "reason": ""}
+        ready = {"name": "m", "version": "1.0", "state": "READY", "reason": ""}
         assert server.client.post(index).json() == [ready]
         with GrpcClient(f"http://127.0.0.1:{server.ports['grpc-port']}") as rpc:
             assert rpc.metadata()["extensions"] == ["binary_tensor_data", "model_repository"]
