@@ -65,8 +65,10 @@ def _locked_home() -> tuple[Path, BinaryIO]:
 
 
 def _remove(home: Path, lock: BinaryIO) -> None:
-    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(home / CONTENT, ignore_errors=True)
+    # NFS keeps an open file, and its directory with it.
     lock.close()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @cache

@@ -46,7 +46,10 @@ class Parts:
         else, or one is missing.
         """
         with closing(_held(_directory(target), target)):
-            yield cls(target, state)
+            parts = cls(target, state)
+            yield parts
+        # Not before: NFS keeps an open file, and its directory with it.
+        _remove(parts._joined)
 
     def __len__(self) -> int:
         return self._n_parts
@@ -57,7 +60,7 @@ class Parts:
         self._n_parts += 1
 
     def join(self, join: Callable[[Sequence[Path], Path], None]) -> None:
-        """Write the output from all parts, and remove them.
+        """Write the output from all parts, and put them aside, where `held` removes them.
 
         Raises ConfigError where a part has gone that this run had found or written.
         """
@@ -65,7 +68,6 @@ class Parts:
         _write_whole(self._target, lambda path: join(self._paths(), path))
         # At once, since a run that found some of them would go on with these.
         self._directory.rename(self._joined)
-        _remove(self._joined)
 
     def _part(self, number: int) -> Path:
         return self._directory / f"{number:08d}.part"

@@ -15,7 +15,8 @@ MULTIPART = "multipart/form-data"
 FIELDS = ("body", "data")
 """Of a form, what may hold the body."""
 MAX_PARTS = 32
-_FORM = re.compile(rb"(?:[\w.%+-]*=[^&]*&)*(?:body|data)=")
+_FORM = re.compile(rb"(?:[\w.%%+-]*=[^&]*&){0,%d}(?:body|data)=" % (MAX_PARTS - 1))
+"""Bounded: the regular expression keeps a place to come back to for each field that it passes."""
 
 
 def is_form(headers: Mapping[str, str]) -> bool:

@@ -177,7 +177,7 @@ class Endpoint:
 
     def _refused(self, request: HttpRequest, error: RequestError, started: float) -> Reply:
         # A line for each probe of a model that is still loading would say nothing.
-        if request.scope["method"] == "POST":
+        if request.scope["method"] in ("POST", "PUT"):
             log_request(self._path, caller_of(request.headers), error.status, time.perf_counter() - started)
         return error_reply(error)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Repository:
         self._store = store
         self._load = load
         self._locks: dict[str, asyncio.Lock] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
         """The routes, for a server that has been told to have them."""
@@ -65,6 +65,10 @@ class Repository:
         Raises ModelNotFoundError without such a file, UnservableError where it cannot be served.
         """
         path = self._path(name)
+        # Whoever asks over gRPC may go meanwhile: what is loaded would be neither served nor stopped.
+        await asyncio.shield(self._task(self._put(name, path)))
+
+    async def _put(self, name: str, path: Path) -> None:
         async with self._locks.setdefault(name, asyncio.Lock()):
             try:
                 model = await asyncio.to_thread(self._load, name, path)
@@ -101,9 +105,13 @@ class Repository:
             await asyncio.to_thread(freeze_heap)
 
         if model is not None:
-            task = asyncio.get_running_loop().create_task(retire())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._task(retire())
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _index(self, request: HttpRequest) -> Reply:
         only_ready = await _only_ready(request)

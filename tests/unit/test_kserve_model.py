@@ -178,7 +178,7 @@ async def test_the_memory_of_a_model_is_free_when_it_is_unloaded(zoo, tmp_path, 
     freeze_heap()
     keeper = Repository(models, tmp_path, None)
     await keeper.unload("m")
-    await asyncio.gather(*keeper._retiring)
+    await asyncio.gather(*keeper._tasks)
     assert engine() is None
 
 
@@ -203,6 +203,27 @@ async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
         with pytest.raises(ModelNotFoundError):
             await keeper.unload(name)
     assert set(keeper._locks) == {"m"}
+
+
+async def test_what_is_loaded_is_served_whoever_has_gone(model, tmp_path):
+    (tmp_path / "m.mar").touch()
+    loading, go_on, models = threading.Event(), threading.Event(), {}
+
+    def load(name, path):
+        loading.set()
+        assert go_on.wait(10)
+        return model
+
+    keeper = Repository(models, tmp_path, load)
+    asked = asyncio.ensure_future(keeper.load("m"))
+    await asyncio.to_thread(loading.wait, 10)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert keeper._locks["m"].locked()
+    go_on.set()
+    await asyncio.gather(*keeper._tasks)
+    assert models == {"m": model}
 
 
 def test_a_closed_loop_does_not_reach_the_engine():
