@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
-from math import ceil
 from typing import Callable
 
 from bert_handler.cores import Cores, Lease
@@ -42,18 +40,6 @@ SHARE_BESIDE_OTHERS = 0.7
 """Of the rows that wait, so many go into a forward that starts while others run.
 
 What waits is then more, and of more lengths to choose from, when those end."""
-
-
-class Failed(Enum):
-    """Why rows were not computed together."""
-
-    NO_MEMORY = auto()
-    ELSE = auto()
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether a batch was too large for a GPU's memory, or for the host's."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
 
 
 @dataclass(frozen=True)
@@ -286,31 +272,18 @@ class Scheduler:
             self._forward(live, threads)
             self._measure(len(live) * self.n_cores / threads, time.monotonic() - now)
 
-    def _forward(self, entries: Sequence[Entry], threads: int) -> bool:
-        """Compute rows together, else in halves; whether each of them is computed."""
+    def _forward(self, entries: Sequence[Entry], threads: int) -> None:
         outcomes = self._attempt(entries, threads)
-        if not isinstance(outcomes, Failed):
+        if outcomes is not None:
             deliver(entries, outcomes)
-            return not any(isinstance(outcome, InternalError) for outcome in outcomes)
+            return
         # Not where the exception is handled: its traceback holds what the failed forward has in memory.
         middle = len(entries) // 2
-        halves = entries[:middle], entries[middle:]
-        computed = [self._forward(half, threads) for half in halves]
-        if outcomes is Failed.NO_MEMORY and all(computed):
-            self._shrink(max(self.limits.cost.together([entry.row.length for entry in half]) for half in halves))
-        return all(computed)
+        self._forward(entries[:middle], threads)
+        self._forward(entries[middle:], threads)
 
-    def _shrink(self, cost: float) -> None:
-        """Make no larger batches than one of that cost any more."""
-        with self.cores.lock:
-            before, after = self.limits.max_batch_tokens, ceil(cost)
-            if after >= before:
-                return
-            self.limits = replace(self.limits, max_batch_tokens=after)
-        logger.warning("memory is short: max_batch_tokens is %d from now on, not %d", after, before)
-
-    def _attempt(self, entries: Sequence[Entry], threads: int) -> Sequence[Outcome] | Failed:
-        """Compute rows together; how that failed, where halves may do better."""
+    def _attempt(self, entries: Sequence[Entry], threads: int) -> Sequence[Outcome] | None:
+        """Compute rows together; None where that fails and halves may do better."""
         try:
             return self._run([entry.row for entry in entries], threads)
         except DeviceLostError as exc:
@@ -319,7 +292,7 @@ class Scheduler:
             if len(entries) > 1:
                 # One row may be to blame, or all of them together need too much memory.
                 logger.warning("a forward of %d rows failed (%s); trying halves", len(entries), type(exc).__name__)
-                return Failed.NO_MEMORY if lacks_memory(exc) else Failed.ELSE
+                return None
             if isinstance(exc, RequestError):
                 return [exc]
             failed = entries[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -27,10 +26,6 @@ class Cost:
     def alone(self, length: int) -> float:
         """The cost of a row among its equals."""
         return self.own * length + self.beside(length)
-
-    def together(self, lengths: Sequence[int]) -> float:
-        """The cost of rows that share a forward."""
-        return self.own * sum(lengths) + len(lengths) * self.beside(max(lengths))
 
 
 PADDED = Cost(start=5)

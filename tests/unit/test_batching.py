@@ -174,44 +174,6 @@ def test_halves_run_when_the_failed_forward_has_let_go_of_its_memory():
     assert not any(map(any, alive))
 
 
-@pytest.mark.parametrize(
-    ("error", "n_forwards", "limit"),
-    [
-        (MemoryError(), [8, 4, 2, 2, 4, 2, 2, 2, 2, 2, 2], 16),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), [8, 4, 2, 2, 4, 2, 2, 2, 2, 2, 2], 16),
-        (RuntimeError("shapes differ"), [8, 4, 2, 2, 4, 2, 2] * 2, 64),
-    ],
-)
-def test_batches_are_as_large_as_memory_has_allowed(caplog, error, n_forwards, limit):
-    sizes = []
-
-    def run(rows, threads):
-        sizes.append(len(rows))
-        if len(rows) > 2:
-            raise error
-        return [{}] * len(rows)
-
-    scheduler = Scheduler(run, LIMITS)
-    for _ in range(2):
-        scheduler.submit([row()] * 8).result(10)
-    scheduler.close()
-    assert sizes == n_forwards
-    assert scheduler.limits.max_batch_tokens == limit
-    assert caplog.text.count("memory is short: max_batch_tokens is 16 from now on, not 64") == (limit == 16)
-
-
-def test_a_row_that_no_memory_is_enough_for_makes_no_batch_smaller():
-    def run(rows, threads):
-        if any(item.length == 13 for item in rows):
-            raise MemoryError
-        return [{}] * len(rows)
-
-    scheduler = Scheduler(run, LIMITS)
-    scheduler.submit([row(12), row(13), row(12), row(12)]).result(10)
-    scheduler.close()
-    assert scheduler.limits == LIMITS
-
-
 def test_a_forward_on_all_cores_counts_once():
     scheduler = Scheduler(lambda rows, threads: time.sleep(0.05) or [{}] * len(rows), LIMITS, n_cores=4)
     scheduler.submit([row()]).result(10)
