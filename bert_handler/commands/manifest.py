@@ -83,7 +83,6 @@ def manifest(
         memory=memory,
         gpus=gpus,
         threads=threads,
-        stored_bytes=facts.stored_bytes if facts else None,
         startup_s=startup or (startup_s(facts.stored_bytes) if facts else Service.startup_s),
         timeout_s=timeout,
         concurrency=concurrency,

@@ -24,7 +24,7 @@ class Service:
 
     model: route that probes ask for readiness (TorchServe alone; the KServe host knows its own).
     cpu, memory: requests and limits alike, since a throttled model misses every deadline.
-    stored_bytes: of the archive, unpacked; None where it is not known.
+    stored_bytes: of all archives that the pod unpacks; None where it is not known.
     startup_s: until the model must be ready.  timeout_s: for one request.
     legacy_modes: for a cluster before KServe 0.16, which knows the deployment modes by other names.
     """

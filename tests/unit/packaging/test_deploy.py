@@ -506,7 +506,7 @@ def test_scratch_volume_has_room_for_the_archive_twice(cluster, capsys, tmp_path
     service = ["--name", NAME, "--storage-uri", "pvc://c", "--host", "kserve", "--explainer"]
     capsys.readouterr()
     assert main(["manifest", *service, "--archive", str(cluster.archive)]) == 0
-    assert scratch_of(capsys.readouterr().out) == [{"sizeLimit": "262Mi"}] * 2
+    assert scratch_of(capsys.readouterr().out) == [{}] * 2, "the volume may hold more archives"
 
 
 def scratch_of(text):

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,9 @@ import yaml
 
 import bert_handler
 from bert_handler.cli import main
+from bert_handler.packaging.manifest import documents
+from bert_handler.packaging.objects import render_objects
+from bert_handler.packaging.service import Service
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "setup_config" / "kserve").glob("*.yaml"))
@@ -181,10 +183,8 @@ def test_kserve_host_runs_locked_down(capsys):
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
 
 
-def test_scratch_volume_of_a_known_archive_fits_the_crd(capsys, tmp_path):
-    with zipfile.ZipFile(tmp_path / "bert.mar", "w") as mar:
-        mar.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "m", "modelVersion": "1.0"}}')
-    text = manifest(capsys, "--host", "kserve", "--explainer", "--archive", str(tmp_path / "bert.mar"))
+def test_scratch_volume_of_known_size_fits_the_crd():
+    text = render_objects(documents(Service("bert", "pvc://c", host="kserve", explainer=True, stored_bytes=0)))
     assert text.count("sizeLimit: 256Mi") == 2
     check(text)
 
