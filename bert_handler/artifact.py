@@ -119,6 +119,11 @@ def own_identity(directory: Path, stated: str | None) -> Identity:
     return Identity(stated or _nameable(directory.resolve().name))
 
 
+def is_servable(path: Path) -> bool:
+    """Whether a path has the look of an archive or of a model directory."""
+    return path.suffix == ".mar" or (path / "config.json").is_file()
+
+
 def route_of(name: str) -> str:
     """The name in the routes of a model whose answers call it so: a hub's OWNER/MODEL would be two parts of a path."""
     return _nameable(name) if _UNNAMEABLE.search(name) or not name.strip(".") else name

@@ -25,7 +25,7 @@ from bert_handler.memory import bound_caches
 from bert_handler.metrics import Count, record
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body, is_form
-from bert_handler.protocols.forms import FIELDS, URLENCODED
+from bert_handler.protocols.forms import FIELDS, URLENCODED, holder
 from bert_handler.schema import NO_ID, Identity, Reply, Request
 from bert_handler.serving import Answer, Call
 from bert_handler.tracing import ID_HEADER
@@ -195,14 +195,14 @@ def _body(row: Mapping[str, Any]) -> Body:
     Raises InvalidRequestError where the frontend has taken the body apart: curl's default content
     type makes it read JSON as a form, of which nothing reliable is left.
     """
-    for name in (*FIELDS, *(row if len(row) == 1 else ())):
-        if name in row:
-            value: Body = row[name]
-            return value
-    raise InvalidRequestError(
-        "TorchServe has read the body as a form and dropped it; send Content-Type: application/json "
-        "(curl: -H 'Content-Type: application/json'), or text/plain for a bare text"
-    )
+    name = holder(row)
+    if name is None:
+        raise InvalidRequestError(
+            "TorchServe has read the body as a form and dropped it; send Content-Type: application/json "
+            "(curl: -H 'Content-Type: application/json'), or text/plain for a bare text"
+        )
+    value: Body = row[name]
+    return value
 
 
 def _disarm_envelopes() -> None:

@@ -1,4 +1,4 @@
-"""Bulk scoring on Ray Data: the parts of bulk.py, computed by a pool of actors with a predictor each.
+"""Bulk scoring on Ray Data: the parts of `scoring`, computed by a pool of actors with a predictor each.
 
 Batches of rows, not rows, pass through Ray: a batch becomes one part of the output, exactly as on one
 machine, so both runners write the same bytes and each goes on where the other was stopped.

@@ -120,7 +120,7 @@ class V2Client(ABC):
         """Post a V2 request as it is.  Raises the server's refusal as the RequestError of its status."""
 
     def infer(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> InferResponse:
-        """InferResponse texts; `request` takes outputs, parameters and id."""
+        """Answer texts; `request` takes outputs, parameters and id."""
         return self.send(model, document(texts, **request), version=version)
 
     def explain(self, model: str, texts: Texts, *, version: str | None = None, **request: Any) -> InferResponse:

@@ -18,9 +18,7 @@ def manifest(
     device: str = typer.Option(Service.device, help="cpu or gpu."),
     namespace: Optional[str] = typer.Option(None, help="Namespace of the manifest and of KEDA's query; default: none."),
     model: str = typer.Option(Service.model, help="Route of the model in config.properties, for the readiness probe."),
-    archive: Optional[Path] = typer.Option(
-        None, help="The .mar, to set memory, scratch volume and start-up budget by its size."
-    ),
+    archive: Optional[Path] = typer.Option(None, help="The .mar, to set memory and start-up budget by its size."),
     image: Optional[str] = typer.Option(
         None, help="Image of the runtime; default: the cluster's, or scripts/Dockerfile's."
     ),

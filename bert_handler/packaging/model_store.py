@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bert_handler.artifact import own_identity, read_identity
+from bert_handler.artifact import is_servable, own_identity, read_identity
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.properties import parse_properties
 from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_models
@@ -70,7 +70,7 @@ def _served(name: str, versions: Mapping[str, Mapping[str, Any]]) -> str:
 def _loaded(config: Path, store: Path, loaded: str) -> dict[str | None, Path]:
     """The models of `load_models`: `all`, or files, each as FILE or NAME=FILE."""
     if loaded.lower() == "all":
-        given = [("", path) for path in sorted(store.iterdir()) if _is_model(path)]
+        given = [("", path) for path in sorted(store.iterdir()) if is_servable(path)]
     else:
         items = [item.strip() for item in loaded.split(",") if item.strip()]
         pairs = [item.partition("=") if "=" in item else ("", "", item) for item in items]
@@ -86,10 +86,6 @@ def _loaded(config: Path, store: Path, loaded: str) -> dict[str | None, Path]:
             raise ConfigError(f"{config}: load_models has two models {route!r}: {models[route].name} and {path.name}")
         models[route] = path
     return models
-
-
-def _is_model(path: Path) -> bool:
-    return path.suffix == ".mar" or (path / "config.json").is_file()
 
 
 def _own_name(path: Path) -> str:

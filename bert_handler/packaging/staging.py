@@ -55,7 +55,7 @@ def drop_auto_engine(stage: Path) -> None:
     Raises ConfigError where model-config.yaml says it, which is not written anew.
     """
     path = stage / SETUP_CONFIG
-    settings = jsonio.loads(path.read_bytes()) if path.is_file() else {}
+    settings = jsonio.read_file(path, dict)
     if settings.get("engine") == "auto":
         del settings["engine"]
         path.write_bytes(jsonio.dumps(settings) + b"\n")

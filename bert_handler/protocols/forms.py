@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.message import Message
 from email.parser import HeaderParser
 from urllib.parse import parse_qsl
@@ -45,11 +45,18 @@ def unwrapped(body: bytes, headers: Mapping[str, str]) -> bytes:
     return _field({name: value.encode() for name, value in pairs})
 
 
+def holder(fields: Collection[str]) -> str | None:
+    """Of a form's fields, the one that holds the body; None where that cannot be told."""
+    return next((name for name in (*FIELDS, *(fields if len(fields) == 1 else ())) if name in fields), None)
+
+
 def _field(fields: Mapping[str, bytes]) -> bytes:
-    for name in (*FIELDS, *(fields if len(fields) == 1 else ())):
-        if name in fields:
-            return fields[name]
-    raise InvalidRequestError("the form has no field data; send the text or the JSON document in a field of that name")
+    name = holder(fields)
+    if name is None:
+        raise InvalidRequestError(
+            "the form has no field data; send the text or the JSON document in a field of that name"
+        )
+    return fields[name]
 
 
 def _parts(body: bytes, content_type: str) -> dict[str, bytes]:

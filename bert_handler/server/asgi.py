@@ -182,6 +182,11 @@ class Endpoint:
         return error_reply(error)
 
 
+def route(methods: str, path: str, handler: Handler) -> Route:
+    """A route with its endpoint.  methods: their names, with spaces between."""
+    return Route(path, Endpoint(path, handler), methods=methods.split())
+
+
 async def write(reply: Reply, send: Send) -> None:
     """Send a whole answer."""
     headers = [

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.routing import Route
 
 from bert_handler import jsonio
+from bert_handler.artifact import is_servable
 from bert_handler.errors import (
     BertHandlerError,
     InternalError,
@@ -26,7 +27,7 @@ from bert_handler.errors import (
 from bert_handler.parameters import describe
 from bert_handler.protocols.base import object_of, parse_json
 from bert_handler.schema import Reply
-from bert_handler.server.asgi import Endpoint, Handler, HttpRequest, Watch
+from bert_handler.server.asgi import Handler, HttpRequest, Watch, route
 from bert_handler.server.routes import REPOSITORY_INDEX
 from bert_handler.serving import freeze_heap
 
@@ -54,9 +55,9 @@ class Repository:
     def routes(self) -> list[Route]:
         """The routes, for a server that has been told to have them."""
         return [
-            _route(REPOSITORY_INDEX, self._index, "POST", "GET"),
-            _route("/v2/repository/models/{name}/load", _acting(self.load, "load"), "POST"),
-            _route("/v2/repository/models/{name}/unload", _acting(self.unload, "unload"), "POST"),
+            route("POST GET", REPOSITORY_INDEX, self._index),
+            route("POST", "/v2/repository/models/{name}/load", _acting(self.load, "load")),
+            route("POST", "/v2/repository/models/{name}/unload", _acting(self.unload, "unload")),
         ]
 
     async def load(self, name: str) -> None:
@@ -115,7 +116,7 @@ class Repository:
 
     async def _index(self, request: HttpRequest) -> Reply:
         only_ready = await _only_ready(request)
-        paths = [path for path in self._store.iterdir() if path.suffix == ".mar" or (path / "config.json").is_file()]
+        paths = filter(is_servable, self._store.iterdir())
         names = sorted({path.stem if path.suffix == ".mar" else path.name for path in paths} | set(self._models))
         rows = [await self._state(name) for name in names]
         return Reply(jsonio.dumps([row for row in rows if row["state"] == "READY" or not only_ready]))
@@ -138,10 +139,6 @@ async def _only_ready(request: HttpRequest) -> bool:
     if not isinstance(ready, bool):
         raise InvalidRequestError(f"ready must be true or false, not {describe(ready)}")
     return ready
-
-
-def _route(path: str, handler: Handler, *methods: str) -> Route:
-    return Route(path, Endpoint(path, handler), methods=list(methods))
 
 
 def _acting(act: Callable[[str], Awaitable[None]], done: str) -> Handler:

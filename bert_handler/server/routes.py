@@ -21,7 +21,7 @@ from bert_handler.parameters import quoted
 from bert_handler.protocols import V2_REST, Protocol
 from bert_handler.schema import Reply
 from bert_handler.server import DEFAULT_BODY_BYTES, openapi
-from bert_handler.server.asgi import HARDENING, Endpoint, Handler, HttpRequest, Watch
+from bert_handler.server.asgi import HARDENING, Handler, HttpRequest, Watch, route
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, wants_stream
 
 REPOSITORY_INDEX = "/v2/repository/index"
@@ -112,7 +112,7 @@ class Routes:
             ("GET", "/v1/models/{name:model}", self.model_ready),
             ("GET", "/openapi.json", self.described),
         ]
-        return [Route(path, Endpoint(path, handler), methods=methods.split()) for methods, path, handler in table]
+        return [route(*row) for row in table]
 
     async def server_metadata(self, request: HttpRequest) -> Reply:
         """Name, version and extensions of the server."""

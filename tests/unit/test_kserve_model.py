@@ -182,18 +182,25 @@ async def test_the_memory_of_a_model_is_free_when_it_is_unloaded(zoo, tmp_path, 
     assert engine() is None
 
 
-async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
+@pytest.fixture
+async def loading(model, tmp_path):
+    """A repository that loads `m`: its models, itself, the load, and an event that lets it go on."""
     (tmp_path / "m.mar").touch()
-    loading, go_on, models = threading.Event(), threading.Event(), {}
+    begun, go_on, models = threading.Event(), threading.Event(), {}
 
     def load(name, path):
-        loading.set()
+        begun.set()
         assert go_on.wait(10)
         return model
 
     keeper = Repository(models, tmp_path, load)
     loaded = asyncio.ensure_future(keeper.load("m"))
-    await asyncio.to_thread(loading.wait, 10)
+    await asyncio.to_thread(begun.wait, 10)
+    return models, keeper, loaded, go_on
+
+
+async def test_a_model_is_unloaded_behind_what_loads_it(loading):
+    models, keeper, loaded, go_on = loading
     unloaded = asyncio.ensure_future(keeper.unload("m"))
     await asyncio.sleep(0.05)
     go_on.set()
@@ -205,18 +212,8 @@ async def test_a_model_is_unloaded_behind_what_loads_it(model, tmp_path):
     assert set(keeper._locks) == {"m"}
 
 
-async def test_what_is_loaded_is_served_whoever_has_gone(model, tmp_path):
-    (tmp_path / "m.mar").touch()
-    loading, go_on, models = threading.Event(), threading.Event(), {}
-
-    def load(name, path):
-        loading.set()
-        assert go_on.wait(10)
-        return model
-
-    keeper = Repository(models, tmp_path, load)
-    asked = asyncio.ensure_future(keeper.load("m"))
-    await asyncio.to_thread(loading.wait, 10)
+async def test_what_is_loaded_is_served_whoever_has_gone(model, loading):
+    models, keeper, asked, go_on = loading
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
