@@ -96,7 +96,7 @@ class Explainer:
         self._has_gradients = predictor.engine.supports_gradients and config.quantization == "none"
 
     def submit(self, request: Request) -> Future[Response]:
-        """Queue a request behind the other explanations.
+        """Queue a request, with the deadline that `timed` gives it, behind the other explanations.
 
         Cancelling the future takes it out of the queue, or ends its work before the next forward.
         Raises QueueFullError when `max_explanations` instances wait already, NotReadyError when the model is being
@@ -111,7 +111,7 @@ class Explainer:
             if n_waiting and n_waiting + len(request.instances) > limit:
                 message = f"{n_waiting} explanations wait already; max_explanations is {limit}"
                 raise queue_full(message, n_waiting * self._instance_s)
-            self._waiting[future] = self.timed(request), time.monotonic()
+            self._waiting[future] = request, time.monotonic()
             self._executor.submit(self._answer, future)
         future.add_done_callback(self._leave)
         return future
