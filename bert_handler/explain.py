@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, cast
 
@@ -16,12 +15,12 @@ from bert_handler.errors import (
     DeadlineError,
     InternalError,
     InvalidRequestError,
-    NotReadyError,
     RequestError,
     UnservableError,
 )
 from bert_handler.explanations.clock import Clock, OutOfTimeError
 from bert_handler.explanations.document import document
+from bert_handler.explanations.explanation_queue import ExplanationQueue
 from bert_handler.explanations.instance import InstanceExplanation
 from bert_handler.explanations.methods import FeatureAblation, Method
 from bert_handler.explanations.options import MAX_TARGETS, Options, split
@@ -36,11 +35,10 @@ from bert_handler.tasks.explanation_parameters import (
     LAYER_GRADIENT_X_ACTIVATION,
 )
 from bert_handler.tasks.instances import EncodedExample
-from bert_handler.tickets import UNLOADED, queue_full
 
 if TYPE_CHECKING:
     from bert_handler.engines.torch_engine import TorchEngine
-from bert_handler.predictor import Predictor
+    from bert_handler.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -77,44 +75,21 @@ class _Left:
 
 
 class Explainer:
-    """Explains what a predictor answers, one instance at a time, after the predictions that wait."""
+    """Explains what a predictor answers, one instance at a time, after the predictions that wait.
+
+    queue: answers on a thread of its own; `respond` does on the caller's.
+    """
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._task = predictor.task
         self._methods: dict[str, Method] = {}
         self._loading = threading.Lock()
-        self._lock = threading.Lock()
-        self._closed = False
-        # Its request and its arrival; the thread's own queue would keep the requests of those who have gone.
-        self._waiting: dict[Future[Response], tuple[Request, float]] = {}
-        self._instance_s = 0.0
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")
         kind = predictor.engine.device.partition(":")[0]
         self._step_tokens = MAX_STEP_TOKENS[kind]
         config = predictor.config
         self._has_gradients = predictor.engine.supports_gradients and config.quantization == "none"
-
-    def submit(self, request: Request) -> Future[Response]:
-        """Queue a request, with the deadline that `timed` gives it, behind the other explanations.
-
-        Cancelling the future takes it out of the queue, or ends its work before the next forward.
-        Raises QueueFullError when `max_explanations` instances wait already, NotReadyError when the model is being
-        unloaded.
-        """
-        limit = self._predictor.config.max_explanations
-        future: Future[Response] = Future()
-        with self._lock:
-            if self._closed:
-                raise NotReadyError(UNLOADED)
-            n_waiting = sum(len(waiting.instances) for waiting, _ in self._waiting.values())
-            if n_waiting and n_waiting + len(request.instances) > limit:
-                message = f"{n_waiting} explanations wait already; max_explanations is {limit}"
-                raise queue_full(message, n_waiting * self._instance_s)
-            self._waiting[future] = request, time.monotonic()
-            self._executor.submit(self._answer, future)
-        future.add_done_callback(self._leave)
-        return future
+        self.queue = ExplanationQueue(self.respond, config.max_explanations)
 
     def timed(self, request: Request, started: float | None = None) -> Request:
         """The request with the setting's deadline, or its own where that is sooner.
@@ -122,25 +97,6 @@ class Explainer:
         started: time.monotonic() from which the setting's counts, default now.
         """
         return request._replace(deadline=sooner(request.deadline, self._predictor.latest(started)))
-
-    def _answer(self, future: Future[Response]) -> None:
-        with self._lock:
-            waiting = self._waiting.get(future)
-        if waiting is None:
-            return
-        (request, started), begun = waiting, time.monotonic()
-        try:
-            future.set_result(self.respond(request, started, future.done))
-        except InvalidStateError:
-            logger.debug("the caller of an explanation is gone")
-        except Exception:
-            logger.exception("a request for explanations failed, request_id=%a", request.caller)
-            future.set_exception(InternalError())
-        else:
-            self._measure((time.monotonic() - begun) / max(1, len(request.instances)))
-
-    def _measure(self, instance_s: float) -> None:
-        self._instance_s = 0.8 * self._instance_s + 0.2 * instance_s if self._instance_s else instance_s
 
     def respond(
         self, request: Request, started: float | None = None, cancelled: Callable[[], bool] = never
@@ -167,16 +123,6 @@ class Explainer:
             left = _Left(started, request.deadline, cancelled, len(request.instances) - index, request.caller)
             answers.append(self._guarded(instance, own, base, left))
         return Response(request, answers, (OUTPUT.name,))
-
-    def close(self) -> None:
-        """Answer what waits, take nothing new, and end the thread."""
-        with self._lock:
-            self._closed = True
-        self._executor.shutdown(wait=True)
-
-    def _leave(self, future: Future[Response]) -> None:
-        with self._lock:
-            del self._waiting[future]
 
     def _check(self, request: Request) -> None:
         if not self._predictor.config.captum_explanation:

@@ -127,7 +127,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         assert call.request is not None
         request = self.predictor.explainer.timed(call.request)
         try:
-            future = asyncio.wrap_future(self.predictor.explainer.submit(request))
+            future = asyncio.wrap_future(self.predictor.explainer.queue.submit(request))
             response = await asyncio.wait_for(future, remaining_s(request.deadline))
         except asyncio.TimeoutError:
             return serving.refused(call, DeadlineError(serving.LATE))

@@ -244,7 +244,7 @@ class Predictor:
     def close(self) -> None:
         """Answer what is queued and end the threads."""
         if "explainer" in vars(self):
-            self.explainer.close()
+            self.explainer.queue.close()
         self.scheduler.close()
 
     def metadata(self) -> dict[str, Any]:

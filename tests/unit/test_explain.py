@@ -395,11 +395,11 @@ def test_predictions_meanwhile_are_what_they_are_alone(bert):
 
 def test_the_queue_is_bounded(zoo, load):
     predictor = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4)
-    first = predictor.explainer.submit(Request([LONG] * 4, parameters={"n_steps": 200}))
+    first = predictor.explainer.queue.submit(Request([LONG] * 4, parameters={"n_steps": 200}))
     with pytest.raises(QueueFullError, match="max_explanations is 4"):
-        predictor.explainer.submit(Request([LONG]))
+        predictor.explainer.queue.submit(Request([LONG]))
     assert len(first.result().predictions) == 4
-    assert predictor.explainer.submit(Request([TEXTS[1]])).result().predictions
+    assert predictor.explainer.queue.submit(Request([TEXTS[1]])).result().predictions
 
 
 def test_captum_loads_without_holding_up_those_who_ask(bert, monkeypatch):
@@ -412,34 +412,34 @@ def test_captum_loads_without_holding_up_those_who_ask(bert, monkeypatch):
         return load_methods(name)
 
     monkeypatch.setattr(explainer, "_load", slow)
-    first = explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1}))
+    first = explainer.queue.submit(Request([TEXTS[1]], parameters={"n_steps": 1}))
     assert loading.wait(10)
-    assert explainer.submit(Request([TEXTS[1]])).cancel()
+    assert explainer.queue.submit(Request([TEXTS[1]])).cancel()
     loaded.set()
     assert first.result(60).predictions[0]["explanation"]
     assert in_time == [True]
-    explainer.close()
+    explainer.queue.close()
 
 
 def test_a_full_queue_says_when_to_come_back(zoo, load):
     explainer = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4).explainer
-    explainer.submit(Request(["a"], parameters={"n_steps": 1})).result(60)
-    assert 0 < explainer._instance_s < 5
-    explainer._instance_s = 2.5
-    waiting = explainer.submit(Request(["a"] * 4, parameters={"n_steps": 1}))
+    explainer.queue.submit(Request(["a"], parameters={"n_steps": 1})).result(60)
+    assert 0 < explainer.queue._instance_s < 5
+    explainer.queue._instance_s = 2.5
+    waiting = explainer.queue.submit(Request(["a"] * 4, parameters={"n_steps": 1}))
     with pytest.raises(QueueFullError) as caught:
-        explainer.submit(Request(["a"]))
+        explainer.queue.submit(Request(["a"]))
     assert caught.value.retry_after_s == 10
     waiting.result(60)
 
 
 def test_closing_answers_what_waits_and_refuses_what_comes(bert):
     explainer = Explainer(bert)
-    waiting = [explainer.submit(Request([TEXTS[1]], parameters={"n_steps": 1})) for _ in range(3)]
-    explainer.close()
+    waiting = [explainer.queue.submit(Request([TEXTS[1]], parameters={"n_steps": 1})) for _ in range(3)]
+    explainer.queue.close()
     assert [len(future.result(0).predictions[0]["explanation"]["words"]) for future in waiting] == [3, 3, 3]
     with pytest.raises(NotReadyError, match="the model is being unloaded"):
-        explainer.submit(Request([TEXTS[1]]))
+        explainer.queue.submit(Request([TEXTS[1]]))
 
 
 @pytest.fixture
@@ -464,9 +464,9 @@ def steps(monkeypatch):
 def test_work_that_nobody_waits_for_ends_before_its_next_forward(bert, steps):
     queued = threading.Event()
     seen = steps(lambda: queued.wait(10) and future.cancel())
-    future = bert.explainer.submit(Request([TEXTS[0]] * 3, parameters={"n_steps": 1000}))
+    future = bert.explainer.queue.submit(Request([TEXTS[0]] * 3, parameters={"n_steps": 1000}))
     queued.set()
-    behind = bert.explainer.submit(Request([TEXTS[0]], parameters={"method": "feature_ablation"}))
+    behind = bert.explainer.queue.submit(Request([TEXTS[0]], parameters={"method": "feature_ablation"}))
     assert behind.result(60).predictions[0]["explanation"]["words"]
     assert seen == [0, 1]
 
@@ -481,19 +481,19 @@ def test_work_whose_deadline_passes_ends_before_its_next_forward(bert, steps):
 def test_who_has_gone_leaves_the_queue_at_once(zoo, load, steps):
     explainer, gone = load(zoo("bert", "sequence_classification", num_labels=3), max_explanations=4).explainer, []
     steps(lambda: [future.cancel() for future in gone])
-    busy = explainer.submit(Request([TEXTS[0]], parameters={"n_steps": 1}))
-    gone += [explainer.submit(Request([TEXTS[0]])) for _ in range(3)]
+    busy = explainer.queue.submit(Request([TEXTS[0]], parameters={"n_steps": 1}))
+    gone += [explainer.queue.submit(Request([TEXTS[0]])) for _ in range(3)]
     with pytest.raises(QueueFullError):
-        explainer.submit(Request([TEXTS[0]] * 3))
+        explainer.queue.submit(Request([TEXTS[0]] * 3))
     busy.result(60)
-    assert len(explainer.submit(Request([TEXTS[0]] * 4, parameters={"n_steps": 1})).result(60).predictions) == 4
+    assert len(explainer.queue.submit(Request([TEXTS[0]] * 4, parameters={"n_steps": 1})).result(60).predictions) == 4
 
 
 def test_the_forward_of_an_explanation_has_its_deadline(bert, monkeypatch):
     opened, run = threading.Event(), bert.scheduler._run
     monkeypatch.setattr(bert.scheduler, "_run", lambda rows, threads: opened.wait(10) and run(rows, threads))
     computed = bert.scheduler.submit([Row({"input_ids": np.array([2, 3])}, 2)])
-    waiting = bert.explainer.submit(Request([TEXTS[0]], deadline=time.monotonic() + 0.1))
+    waiting = bert.explainer.queue.submit(Request([TEXTS[0]], deadline=time.monotonic() + 0.1))
     time.sleep(0.12)
     opened.set()
     computed.result(60)

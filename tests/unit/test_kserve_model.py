@@ -61,15 +61,15 @@ async def test_an_explanation_is_504_at_its_deadline_whatever_runs_before_it(mod
 
 
 async def test_a_client_that_goes_takes_its_explanation_along(model, gate):
-    explainer = model.predictor.explainer
+    queue = model.predictor.explainer.queue
     goes = [asyncio.ensure_future(model.reply(b"a fox", EXPLAIN, None)) for _ in range(2)]
     await asyncio.sleep(0.05)
-    assert len(explainer._waiting) == 2
+    assert len(queue._waiting) == 2
     for task in goes:
         task.cancel()
     await asyncio.wait(goes)
     await asyncio.sleep(0)
-    assert not explainer._waiting
+    assert not queue._waiting
 
 
 async def test_a_model_that_stops_answers_its_explanations_and_refuses_others(zoo):
