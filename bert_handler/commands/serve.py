@@ -84,13 +84,13 @@ def serve(
 
     configure_logging(log_level)
     check_ports(host, {"--http-port": http_port, "--grpc-port": grpc_port})
-    from bert_handler import kserve_model
     from bert_handler.config import TRUST_REMOTE_CODE
+    from bert_handler.server import model_server
     from bert_handler.server.guard import Guard, Tokens
 
     # Consent is the command line's alone: what the environment inherits does not count here.
     os.environ[TRUST_REMOTE_CODE] = "1" if trust_remote_code else "0"
-    server = kserve_model.Server(
+    server = model_server.Server(
         host,
         http_port,
         grpc_port or None,
@@ -111,7 +111,7 @@ def serve(
         models = _load(target, name, load)
         if enable_repository is not None:
             server.enable_repository(enable_repository, load)
-    kserve_model.serve(models, server)
+    model_server.serve(models, server)
 
 
 def _check_address(url: str) -> None:

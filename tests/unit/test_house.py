@@ -70,7 +70,7 @@ OWNERS = {
     # Engines run what packaging has exported and quantized; neither imports the other's half.
     "onnxruntime": {"runtimes", "packaging"},
     "openvino": {"runtimes"},
-    "starlette": {"server", "kserve_model"},
+    "starlette": {"server"},
     "opentelemetry": {"tracing"},
     "ray": {"bulk"},
     "typer": {"commands", "cli"},

@@ -11,7 +11,6 @@ import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from unittest.mock import Mock
 
 import pytest
 from starlette.testclient import TestClient
@@ -25,7 +24,6 @@ from bert_handler.server.asgi import HARDENING, Application
 from bert_handler.server.routes import Routes
 
 pytest.importorskip("kserve")
-from bert_handler import kserve_model
 from bert_handler.kserve_model import LocalModel
 from bert_handler.server.arrivals import tell
 from bert_handler.server.repository import Repository
@@ -238,20 +236,3 @@ def test_streams_have_the_headers_of_every_answer(generator):
 
 async def _read(events):
     return b"".join([event async for event in events])
-
-
-async def test_an_ipv6_address_is_bound_by_both_protocols(monkeypatch):
-    bound = []
-
-    class Rpc:
-        async def start(self):
-            raise KeyError("as far as this test goes")
-
-    monkeypatch.setattr(kserve_model, "grpc_server", lambda servicer, address, *rest: bound.append(address) or Rpc())
-    monkeypatch.setattr(kserve_model.Server, "_drain_on_signals", lambda self, server: None)
-    monkeypatch.setattr(kserve_model.prometheus_client.REGISTRY, "register", lambda collector: None)
-    server = kserve_model.Server("::1", 8080, 8081)
-    server._rest_server = Mock()
-    with pytest.raises(KeyError):
-        await server._serve()
-    assert (server._rest_server.config.host, bound) == ("::1", ["[::1]:8081"])

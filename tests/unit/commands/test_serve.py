@@ -62,13 +62,13 @@ def test_a_name_is_one_part_of_a_path(capsys, served, name):
 )
 def test_a_stated_name_is_made_a_part_of_a_path_and_stays_in_answers(zoo, tmp_path, monkeypatch, stated, route):
     pytest.importorskip("kserve")
-    from bert_handler import kserve_model
+    from bert_handler.server import model_server
 
     model, served = tmp_path / "dir", []
     shutil.copytree(zoo("bert", "sequence_classification"), model)
     (model / "setup_config.json").write_text(json.dumps({"model_name": stated}))
-    monkeypatch.setattr(kserve_model, "serve", lambda models, server: served.extend(models))
-    monkeypatch.setattr(kserve_model, "Server", lambda *given, **named: None)
+    monkeypatch.setattr(model_server, "serve", lambda models, server: served.extend(models))
+    monkeypatch.setattr(model_server, "Server", lambda *given, **named: None)
     monkeypatch.setattr(os, "environ", {**os.environ})
     ports = [f"--{name}={port}" for name, port in free_ports("http-port", "grpc-port").items()]
     assert main(["serve", str(model), "--device", "cpu", *ports]) == 0
