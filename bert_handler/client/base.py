@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Union
 
@@ -73,14 +74,30 @@ class Exchange:
 
 
 class V2Client(ABC):
-    """What a client of either transport does: build requests, retry, turn refusals into errors."""
+    """What a client of either transport does: build requests, retry, turn refusals into errors.
 
-    def __init__(self, url: str, retry: Retry | None = None) -> None:
-        """Raises ConfigError where the URL is none."""
+    host: for a gateway that routes by it.  cookies: for its session.  token: sent as bearer.
+    timeout_s: of one attempt.  ca_file: certificates that https:// is checked with, beside the system's.
+    Raises ConfigError where the URL is none, or a header would not be printable ASCII.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        host: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         self.local = is_loopback(url)
+        self.timeout_s = timeout_s
         self.retry = retry or Retry()
         self._sleep: Callable[[float], None] = time.sleep
+        self._connect(request_headers(host, cookies, token), ca_file)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -92,6 +109,10 @@ class V2Client(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @abstractmethod
+    def _connect(self, headers: dict[str, str], ca_file: Path | None) -> None:
+        """Make what sends requests with these headers; nothing is sent yet."""
 
     @abstractmethod
     def close(self) -> None:

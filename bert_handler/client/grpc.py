@@ -13,7 +13,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from bert_handler import jsonio
-from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, request_headers
+from bert_handler.client.base import Exchange, InferResponse, V2Client
 from bert_handler.errors import ConfigError, InvalidRequestError, MissingExtraError, UnservableError
 from bert_handler.parameters import describe, unknown
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
@@ -64,23 +64,10 @@ _HTTP = {code: status for status, code in reversed(list(STATUS.items()))}
 
 
 class GrpcClient(V2Client):
-    """V2 over gRPC.  host: the :authority, for a gateway that routes by it."""
+    """V2 over gRPC.  host: the :authority."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        host: str | None = None,
-        cookies: Mapping[str, str] | None = None,
-        token: str | None = None,
-        timeout_s: float = 60.0,
-        retry: Retry | None = None,
-        ca_file: Path | None = None,
-    ) -> None:
-        super().__init__(url, retry)
-        self._timeout_s = timeout_s
-        headers = request_headers(host, cookies, token)
-        self._channel = _channel(url, headers.pop("host", None), ca_file, local=self.local)
+    def _connect(self, headers: dict[str, str], ca_file: Path | None) -> None:
+        self._channel = _channel(self.url, headers.pop("host", None), ca_file, local=self.local)
         self._metadata = list(headers.items())
 
     def close(self) -> None:
@@ -121,7 +108,7 @@ class GrpcClient(V2Client):
         )
         request = message_type(f"{method}Request")(**fields)
         try:
-            return Exchange(200, read(call(request, timeout=self._timeout_s, metadata=self._metadata)))
+            return Exchange(200, read(call(request, timeout=self.timeout_s, metadata=self._metadata)))
         except grpc.RpcError as exc:
             metadata: Any = exc.trailing_metadata()
             trailing = {str(key): str(value) for key, value in metadata or ()}

@@ -14,7 +14,7 @@ import httpx
 
 from bert_handler import jsonio
 from bert_handler.addresses import environment_proxy
-from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, document, request_headers
+from bert_handler.client.base import Exchange, InferResponse, Retry, V2Client, document
 from bert_handler.errors import ConfigError, DeadlineError, NotReadyError
 
 __all__ = ["Client", "InferResponse", "Retry", "document"]
@@ -23,28 +23,14 @@ __all__ = ["Client", "InferResponse", "Retry", "document"]
 class Client(V2Client):
     """V2 over REST.
 
-    host: Host header, for a gateway that routes by it.  cookies: for its session.  token: sent as
-    bearer.  ca_file: certificates that https:// is checked with, beside the system's.
     The environment's proxy is used, except for addresses of this machine.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        host: str | None = None,
-        cookies: Mapping[str, str] | None = None,
-        token: str | None = None,
-        timeout_s: float = 60.0,
-        retry: Retry | None = None,
-        ca_file: Path | None = None,
-    ) -> None:
-        super().__init__(url, retry)
-        headers = request_headers(host, cookies, token)
+    def _connect(self, headers: dict[str, str], ca_file: Path | None) -> None:
         with environment_proxy():
             # A proxy would see texts and token of what never leaves this machine.
             self._http = httpx.Client(
-                headers=headers, timeout=timeout_s, verify=_certificates(ca_file), trust_env=not self.local
+                headers=headers, timeout=self.timeout_s, verify=_certificates(ca_file), trust_env=not self.local
             )
 
     def close(self) -> None:
@@ -79,7 +65,7 @@ class Client(V2Client):
         try:
             response = self._http.request(method, self.url + path, **content)
         except httpx.TimeoutException as exc:
-            raise DeadlineError(f"{self.url} did not answer within {self._http.timeout.read:g} s") from exc
+            raise DeadlineError(f"{self.url} did not answer within {self.timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise NotReadyError(f"{self.url} cannot be reached: {exc}") from exc
         return _judged(response)
