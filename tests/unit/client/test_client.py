@@ -15,7 +15,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as sdk
 
 from bert_handler import errors
 from bert_handler.cli import main
-from bert_handler.client.grpc import MESSAGES, GrpcClient, message_type
+from bert_handler.client.grpc import GrpcClient
+from bert_handler.client.messages import MESSAGES, message_type
 from bert_handler.client.rest import Client, Retry, document
 from bert_handler.commands.infer import cookies
 

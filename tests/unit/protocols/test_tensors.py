@@ -65,7 +65,7 @@ def test_nested_texts_are_as_many_instances(shape):
     [(-1, NESTED, [2, 3]), ([-1], NESTED, [2, 3]), (-1, FLAT, [6]), ([-1, 3], NESTED, [2, 3]), ([3, 2], FLAT, [3, 2])],
 )
 def test_the_grpc_client_sends_the_nesting(shape, data, sent):
-    request_fields = pytest.importorskip("bert_handler.client.grpc").request_fields
+    request_fields = pytest.importorskip("bert_handler.client.messages").request_fields
     assert list(request_fields(document(shape, data))["inputs"][0]["shape"]) == sent
     with pytest.raises(
         InvalidRequestError, match=r"inputs\[0\]\.shape \[6\] does not fit its data, nested as \[2, 3\]"

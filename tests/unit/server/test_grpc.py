@@ -7,7 +7,8 @@ import asyncio
 import grpc
 import pytest
 
-from bert_handler.client.grpc import GrpcClient, request_fields
+from bert_handler.client.grpc import GrpcClient
+from bert_handler.client.messages import request_fields
 from bert_handler.client.rest import Retry
 from bert_handler.errors import InternalError, InvalidRequestError, NotReadyError, QueueFullError, RequestTooLargeError
 from bert_handler.kserve_model import LocalModel
