@@ -18,11 +18,11 @@ from bert_handler.artifact import Artifact
 from bert_handler.config import HandlerConfig
 from bert_handler.cpu import cpu_budget, usable
 from bert_handler.engines.base import Batch, Engine, bucket, check_vocabulary
+from bert_handler.engines.torch_decoding import generate
+from bert_handler.engines.torch_loading import TRANSFORMERS, find_device, load_model
 from bert_handler.errors import ConfigError, DeviceLostError
 from bert_handler.generation import Decoding, Generated, Watch
 from bert_handler.tasks.base import Task
-from bert_handler.torch_decoding import generate
-from bert_handler.torch_loading import TRANSFORMERS, find_device, load_model
 
 logger = logging.getLogger(__name__)
 

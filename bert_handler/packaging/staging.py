@@ -85,7 +85,7 @@ def _write_tokenizer(stage: Path, task: Task) -> None:
 
 def _convert_weights(model_dir: Path, stage: Path, task: Task) -> None:
     # load_model reads state dicts, sharded or not, where pickled code never runs.
-    from bert_handler.torch_loading import load_model
+    from bert_handler.engines.torch_loading import load_model
 
     model = load_model(Artifact.of_directory(model_dir), task, task.model.config)
     model.save_pretrained(str(stage), safe_serialization=True)

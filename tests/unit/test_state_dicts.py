@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from bert_handler import Predictor, torch_loading
+from bert_handler import Predictor
+from bert_handler.engines import torch_loading
 from bert_handler.errors import ConfigError
 from bert_handler.state_dicts import must_be_safetensors
 

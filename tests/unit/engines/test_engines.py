@@ -17,6 +17,7 @@ from bert_handler import Predictor, runtimes
 from bert_handler.artifact import Artifact
 from bert_handler.engines import engine_class, torch_engine
 from bert_handler.engines.onnx_engine import OnnxEngine
+from bert_handler.engines.torch_loading import load_model
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.exported import ENGINE_FILE, Exported
 from bert_handler.packaging import engine_choice, mar, quantization, samples
@@ -25,7 +26,6 @@ from bert_handler.packaging.demo_data import bucket, held_out_reviews, reviews
 from bert_handler.packaging.export import export
 from bert_handler.packaging.mar import build
 from bert_handler.packaging.parity import greatest_difference
-from bert_handler.torch_loading import load_model
 from bert_handler.unpacking import CHECKSUMS, sha256, unpack
 from tests.zoo import ENCODERS, MAX_LENGTH
 
