@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Callable
 
 import numpy as np
@@ -210,12 +211,12 @@ def best_in_time(
         room = int(n_steps * SAFETY * clock.left_s() / taken) if taken > 0 else MAX_AUTO_STEPS
         wanted = min(asked or n_steps * 2, room)
         if wanted <= n_steps:
-            return Attribution(best.tokens, best.value, best.baseline_value, best.n_steps, complete=False)
+            return replace(best, complete=False)
         started, n_steps = clock.left_s(), wanted
         try:
             found = run(n_steps)
         except OutOfTimeError:
-            return Attribution(best.tokens, best.value, best.baseline_value, best.n_steps, complete=False)
+            return replace(best, complete=False)
         best = min(found, best, key=lambda item: abs(item.delta)) if asked is None else found
     return best
 
