@@ -216,9 +216,7 @@ class Task(ABC):
         if isinstance(instance, str):
             if len(self.fields) > 1:
                 raise InvalidRequestError(f"{self.fields[1]} is missing; send {self._form()}")
-            fields: dict[str, Any] = {self.fields[0]: instance}
-            self.check_text(self.fields[0], instance)
-            return Example(fields, base)
+            return Example({self.fields[0]: self.check_text(self.fields[0], instance)}, base)
         return self._parse_object(instance, base)
 
     def _parse_object(self, instance: Mapping[str, Any], base: Mapping[str, Any]) -> Example:
@@ -234,16 +232,15 @@ class Task(ABC):
         for name in self.fields:
             if name not in fields:
                 raise InvalidRequestError(f"{name} is missing; send {self._form()}")
-        for name, value in fields.items():
-            self.check_field(name, value)
+        fields = {name: self.read_field(name, value) for name, value in fields.items()}
         return Example(fields, self.parse_parameters(given, base))
 
     def _requestable(self) -> list[str]:
         return [name for name, parameter in self._by_name.items() if parameter.request]
 
-    def check_field(self, name: str, value: Any) -> None:
-        """Check the value of one field; a string in most tasks."""
-        self.check_text(name, value)
+    def read_field(self, name: str, value: Any) -> Any:
+        """Check the value of one field, a text in most tasks, and give it its form in `Example.fields`."""
+        return self.check_text(name, value)
 
     def check_size(self, examples: Sequence[Example]) -> Size:
         """The size of a request's instances; RequestTooLargeError where no limit would let them through."""
@@ -323,13 +320,15 @@ class Task(ABC):
         if n_rows > limit:
             raise RequestTooLargeError(f"the instance needs {n_rows} sequences; max_queue_rows is {limit}")
 
-    def check_text(self, name: str, value: Any) -> None:
+    def check_text(self, name: str, value: Any) -> str:
+        """The text itself.  Raises RequestTooLargeError where it is too long, InvalidRequestError where it is none."""
         if not isinstance(value, str):
             raise InvalidRequestError(f"{name} must be a string, not {describe(value)}")
         limit = self.model.config.max_input_chars
         if len(value) > limit:
             raise RequestTooLargeError(f"{name} has {len(value)} characters; max_input_chars is {limit}")
         check_unicode(name, value, InvalidRequestError)
+        return value
 
     def _form(self) -> str:
         return "{" + ", ".join(f'"{name}": ...' for name in self.fields) + "}"

@@ -46,10 +46,11 @@ class QuestionAnswering(Task):
     def outputs(self) -> tuple[OutputSpec, ...]:
         return OutputSpec("predict", "BYTES"), OutputSpec("score", "FP32"), OutputSpec("answers", "BYTES")
 
-    def check_field(self, name: str, value: Any) -> None:
-        self.check_text(name, value)
-        if not value.strip():
+    def read_field(self, name: str, value: Any) -> Any:
+        text = self.check_text(name, value)
+        if not text.strip():
             raise InvalidRequestError(f"{name} is empty; send {self._form()}")
+        return text
 
     def texts(self, example: Example) -> list[Text]:
         return [(example.fields["question"], example.fields["context"])]

@@ -13,7 +13,7 @@ from bert_handler import jsonio
 from bert_handler.decisions import Decision, Probe, Target, one_hot
 from bert_handler.errors import ConfigError, InvalidRequestError
 from bert_handler.parameters import Parameter, describe, whole_number
-from bert_handler.schema import FloatArray, Instance, OutputSpec, Prediction
+from bert_handler.schema import FloatArray, OutputSpec, Prediction
 from bert_handler.scores import sigmoid
 from bert_handler.tasks.base import STRIDE, TRUNCATION, RowOutputs, Task
 from bert_handler.tasks.instances import EncodedExample, Example, Model
@@ -64,17 +64,10 @@ class TextRanking(Task):
     def outputs(self) -> tuple[OutputSpec, ...]:
         return OutputSpec("predict", "BYTES"), OutputSpec("scores", "FP32", (-1,))
 
-    def parse(self, instance: Instance, base: Mapping[str, Any]) -> Example:
-        example = super().parse(instance, base)
-        documents = documents_of(example.fields["documents"])
-        return example._replace(fields={**example.fields, "documents": documents})
-
-    def check_field(self, name: str, value: Any) -> None:
+    def read_field(self, name: str, value: Any) -> Any:
         if name == "query":
-            self.check_text(name, value)
-            return
-        for index, document in enumerate(documents_of(value)):
-            self.check_text(f"documents[{index}]", document)
+            return self.check_text(name, value)
+        return [self.check_text(f"documents[{i}]", document) for i, document in enumerate(documents_of(value))]
 
     def texts(self, example: Example) -> list[Text]:
         return [(example.fields["query"], document) for document in example.fields["documents"]]
