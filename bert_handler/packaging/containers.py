@@ -40,12 +40,9 @@ def scaling(service: Service) -> dict[str, Any]:
         found["canaryTrafficPercent"] = service.canary_percent
     if service.logger_url:
         found["logger"] = {"mode": "all", "url": service.logger_url}
-    annotations = {}
     if service.autoscaling == "knative":
         # Knative gives a revision ten minutes by default, and gives up silently after them.
-        annotations["serving.knative.dev/progress-deadline"] = f"{max(600, 2 * service.startup_s)}s"
-    if annotations:
-        found["annotations"] = annotations
+        found["annotations"] = {"serving.knative.dev/progress-deadline": f"{max(600, 2 * service.startup_s)}s"}
     # A Service named bert-handler would put its address among the settings.
     found["enableServiceLinks"] = False
     if service.service_account:

@@ -31,11 +31,9 @@ def runtime_name(service: Service) -> str:
 
 def serving_runtime(service: Service) -> dict[str, Any]:
     """The ServingRuntime that the service's model names."""
-    annotations = {}
-    if service.scrape:
-        annotations = {"prometheus.kserve.io/port": str(HTTP_PORT), "prometheus.kserve.io/path": "/metrics"}
+    scraped = {"prometheus.kserve.io/port": str(HTTP_PORT), "prometheus.kserve.io/path": "/metrics"}
     spec = {
-        "annotations": annotations,
+        **({"annotations": scraped} if service.scrape else {}),
         "supportedModelFormats": [{"name": MODEL_FORMAT, "version": "1", "autoSelect": False}],
         "protocolVersions": ["v1", "v2", "grpc-v2"],
         "containers": [_container(service, {"args": list(SERVE)})],
@@ -45,7 +43,7 @@ def serving_runtime(service: Service) -> dict[str, Any]:
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
         "metadata": metadata(service, runtime_name(service), {}),
-        "spec": spec if annotations else {name: value for name, value in spec.items() if name != "annotations"},
+        "spec": spec,
     }
 
 
