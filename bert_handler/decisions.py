@@ -50,10 +50,10 @@ class Decision:
     targets: Sequence[Target]
 
 
-def one_hot(shape: Sequence[int], index: Sequence[int], weight: float = 1.0) -> FloatArray:
+def one_hot(shape: Sequence[int], index: Sequence[int]) -> FloatArray:
     """Weights that read one number of an output."""
     weights = np.zeros(tuple(shape), dtype=np.float32)
-    weights[tuple(index)] = weight
+    weights[tuple(index)] = 1
     return weights
 
 

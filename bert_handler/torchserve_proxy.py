@@ -60,9 +60,8 @@ class TorchServe:
     def __init__(self, url: str, key_file: Path | None = None, timeout_s: float = RESPONSE_TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
         self._key_file = key_file
-        limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
         self._timeout = httpx.Timeout(timeout_s, connect=2)
-        self._limits = limits
+        self._limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
         # A proxy would see texts and keys of what never leaves this machine; certificates of the environment stay.
         self._environment: dict[str, Any] = {
             "trust_env": not is_loopback(url),

@@ -35,11 +35,6 @@ class View:
         ordered = sorted(self.cells, key=lambda cell: -abs(cell.importance))
         return [cell for cell in ordered if cell.importance][:TOP_WORDS]
 
-    @property
-    def text(self) -> str:
-        """The words as they follow each other."""
-        return "".join(f"{' ' if cell.spaced else ''}{cell.text}" for cell in self.cells)
-
 
 def views(document: Mapping[str, Any]) -> Iterator[View]:
     """Every heat map of one instance's document."""

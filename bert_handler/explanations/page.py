@@ -18,12 +18,12 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
+<title>Which words decided</title>
 <style>{style}</style>
 </head>
 <body>
 <main class="bh">
-<h1>{title}</h1>
+<h1>Which words decided</h1>
 {legend}
 {sections}
 </main>
@@ -35,10 +35,10 @@ _LEGEND = """<p class="bh-legend"><span><i class="bh-key bh-for"></i>speaks for 
 <span>the stronger the colour, the more; point at a word for its value</span></p>"""
 
 
-def page(documents: Sequence[Mapping[str, Any]], title: str = "Which words decided") -> str:
+def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """A whole page with one section a document."""
     sections = "\n".join(_section(document) for document in documents)
-    return _PAGE.format(title=escape(title), style=_style(), legend=_LEGEND, sections=sections)
+    return _PAGE.format(style=_style(), legend=_LEGEND, sections=sections)
 
 
 def fragment(documents: Sequence[Mapping[str, Any]]) -> str:

@@ -57,9 +57,9 @@ class TaggedSentence(NamedTuple):
     tags: list[str]
 
 
-def bucket(key: str, n_buckets: int = HELD_OUT_EVERY) -> int:
-    """SHA-256 of the UTF-8 key, first eight bytes big-endian, modulo n_buckets: 0 is the held-out part."""
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:8], "big") % n_buckets
+def bucket(key: str) -> int:
+    """SHA-256 of the UTF-8 key, first eight bytes big-endian, modulo HELD_OUT_EVERY: 0 is the held-out part."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:8], "big") % HELD_OUT_EVERY
 
 
 def held_out_reviews() -> tuple[list[str], list[int]]:

@@ -62,7 +62,7 @@ def test_words_carry_their_value_and_share():
     (view,) = views(DOCUMENT)
     assert [cell.weight for cell in view.cells] == [0.5, -1.0, 0.25, 0.0]
     assert [cell.text for cell in view.top] == ["<script>", "A", "film"]
-    assert view.text == "A <script> film."
+    assert [cell.spaced for cell in view.cells] == [False, True, True, False]
     assert view.facts["delta"] == "0.000"
     assert 'title="-1.0000"' in page([DOCUMENT])
 
