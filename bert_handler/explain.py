@@ -189,10 +189,7 @@ class Explainer:
         example = self._task.parse(instance, base)
         if self._task.multiplies:
             self._task.check_size([example])
-        found = self._task.encode([example], offsets=True)[0]
-        if isinstance(found, RequestError):
-            raise found
-        return found
+        return self._task.encode_one(example, offsets=True)
 
     def _forward(self, encoded: EncodedExample, left: _Left) -> list[RowOutputs]:
         outcomes = self._predictor.scheduler.submit(encoded.rows, left.limit, left.caller).result()

@@ -60,10 +60,7 @@ def prepare(task: Task, engine: Engine, scheduler: Scheduler, compute: Compute, 
 
 
 def _sample_row(task: Task) -> Row:
-    example = task.encode([task.parse(task.sample, task.model.config.parameters)])[0]
-    if isinstance(example, RequestError):
-        raise example
-    return example.rows[0]
+    return task.encode_one(task.parse(task.sample, task.model.config.parameters)).rows[0]
 
 
 def warm_up(scheduler: Scheduler, sample: Row, limits: Limits, max_length: int, shape: Shape) -> int:

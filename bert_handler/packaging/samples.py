@@ -59,13 +59,10 @@ def encode(task: Task, instances: Sequence[Instance]) -> Samples:
 
 def _encoded(task: Task, instance: Instance) -> EncodedExample:
     try:
-        found = task.encode([task.parse(instance, task.model.config.parameters)])[0]
+        return task.encode_one(task.parse(instance, task.model.config.parameters))
     except RequestError as exc:
-        found = exc
-    if isinstance(found, RequestError):
         shown = quoted(instance) if isinstance(instance, str) else "of several fields"
-        raise ConfigError(f"the calibration instance {shown} is none of {task.name}: {found}") from found
-    return found
+        raise ConfigError(f"the calibration instance {shown} is none of {task.name}: {exc}") from exc
 
 
 def mixed(task: Task, taken: Samples) -> Batch:

@@ -263,6 +263,13 @@ class Task(ABC):
         encoded = self._tokenized(texts, rules, offsets=offsets or self.needs_offsets) if texts else []
         return [self._assemble(example, encoded[start:end]) for example, (start, end) in zip(examples, spans)]
 
+    def encode_one(self, example: Example, *, offsets: bool = False) -> EncodedExample:
+        """Tokenize one instance; its RequestError is raised."""
+        (encoded,) = self.encode([example], offsets=offsets)
+        if isinstance(encoded, RequestError):
+            raise encoded
+        return encoded
+
     def _tokenized(
         self, texts: Sequence[Text], rules: Sequence[Truncation], *, offsets: bool
     ) -> list[Encoded | RequestTooLargeError]:
