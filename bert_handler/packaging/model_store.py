@@ -50,13 +50,10 @@ def _registered(config: Path, root: Path) -> dict[str | None, Path]:
     if loaded and "model_snapshot" not in properties:
         return _loaded(config, store, loaded)
     try:
-        stated = {name: _served(name, versions) for name, versions in stated_models(properties).items() if versions}
-    except (KeyError, ValueError, TypeError, AttributeError) as exc:
-        given = next((key for key in ("model_snapshot", "models") if key in properties), "model_snapshot")
-        raise ConfigError(f"{config}: {given} does not name any models") from exc
-    if not stated:
-        raise ConfigError(f"{config}: model_snapshot does not name any models")
-    return {name: _present(config, store / file) for name, file in stated.items()}
+        stated = stated_models(properties)
+    except ConfigError as exc:
+        raise ConfigError(f"{config}: {exc}") from exc
+    return {name: _present(config, store / _served(name, versions)) for name, versions in stated.items()}
 
 
 def _served(name: str, versions: Mapping[str, Mapping[str, Any]]) -> str:

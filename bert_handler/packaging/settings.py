@@ -10,6 +10,7 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.addresses import authority
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
+from bert_handler.errors import ConfigError
 from bert_handler.packaging.properties import parse_properties, properties_text
 from bert_handler.server import DEFAULT_BODY_BYTES
 
@@ -154,18 +155,24 @@ class WrittenSettings:
         return properties_text(self.properties)
 
 
-def stated_models(properties: Mapping[str, str]) -> Mapping[str, Any]:
-    """Versions of each model, by its name in the routes: those of the snapshot, else those of the setting `models`.
+def stated_models(properties: Mapping[str, str]) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """What is stated of each model, by its name in the routes and its version: in the snapshot, else in `models`.
 
-    Raises KeyError, ValueError or TypeError where there are none.
+    Raises ConfigError where no model is named so.
     """
-    if "model_snapshot" in properties:
-        stated = jsonio.loads(properties["model_snapshot"])["models"]
-    else:
-        stated = jsonio.loads(properties["models"])
-    if not isinstance(stated, dict):
-        raise TypeError("models must be an object")
-    return stated
+    key = "models" if "models" in properties and "model_snapshot" not in properties else "model_snapshot"
+    problem = ConfigError(f"{key} does not name any models")
+    try:
+        stated = jsonio.loads(properties[key])
+        models = stated["models"] if key == "model_snapshot" else stated
+        found = {
+            route: {version: dict(entry) for version, entry in own.items()} for route, own in models.items() if own
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as exc:
+        raise problem from exc
+    if not found:
+        raise problem
+    return found
 
 
 def stated_workers(text: str) -> int | None:
@@ -173,13 +180,13 @@ def stated_workers(text: str) -> int | None:
     try:
         models = stated_models(parse_properties(text))
         return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+    except (ConfigError, KeyError, ValueError, TypeError, OverflowError):
         return None
 
 
 def stated_routes(text: str) -> list[str]:
     """Routes of the models that a config.properties registers; none where it does not say which."""
     try:
-        return [route for route, versions in stated_models(parse_properties(text)).items() if versions]
-    except (KeyError, ValueError, TypeError, AttributeError):
+        return list(stated_models(parse_properties(text)))
+    except ConfigError:
         return []
