@@ -180,13 +180,11 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
             return Call(error=exc)
         return Call(reply=Reply(event, content_type=serving.EVENT_STREAM))
 
-    def _headers(self, index: int) -> dict[str, str]:
-        headers = self.context.get_all_request_header(index)
-        return {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
-
     def _identified(self, index: int) -> dict[str, str]:
         """A row's headers; without the client's id, TorchServe's own, which its answer carries too."""
-        return {ID_HEADER: self.context.get_request_id(index) or NO_ID, **self._headers(index)}
+        headers = self.context.get_all_request_header(index)
+        own = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+        return {ID_HEADER: self.context.get_request_id(index) or NO_ID, **own}
 
 
 def _body(row: Mapping[str, Any]) -> Body:
