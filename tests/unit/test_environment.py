@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 
 ROOT = Path(__file__).parents[2]
 SLOW = f"""#!/bin/sh
@@ -81,6 +83,38 @@ def test_a_script_sets_up_what_it_runs_in(tmp_path, script, profile):
     (tmp_path / "scripts" / "environment.sh").write_text('environment() { echo "$1"; exit; }\n')
     found = subprocess.run([tmp_path / "scripts" / script], capture_output=True, text=True, check=False)
     assert found.stdout == f"{profile}\n", found.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("benchmark", ["--quick"]),
+        ("benchmark", ["--help"]),
+        ("cpu_timeout", ["-h"]),
+        ("cpu_timeout", ["service", "--help"]),
+        ("soak", ["--help"]),
+        ("train_demo", ["evaluate", "--help"]),
+    ],
+)
+def test_help_waits_for_no_environment(tmp_path, script, words):
+    (tmp_path / "scripts").mkdir()
+    copy = shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts")
+    (tmp_path / "scripts" / "environment.sh").write_text("environment() { echo set up; exit; }\n")
+    environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    found = subprocess.run([copy, *words], env=environ, capture_output=True, text=True, check=True)
+    asked = words[-1] in {"-h", "--help"}
+    first = (ROOT / "scripts" / script).read_text().splitlines()[1].removeprefix("# ")
+    assert found.stdout.splitlines()[0] == (first if asked else "set up")
+
+
+@pytest.mark.parametrize("module", ["cpu_timeout", "train_demo"])
+def test_help_names_every_option(module):
+    commands = typer.main.get_command(import_module(f"scripts.{module}").app).commands
+    header = (ROOT / "scripts" / module).read_text()
+    for command in commands.values():
+        assert f"#   {command.name} " in header
+        for option in command.params:
+            assert option.opts[0] in header or option.param_type_name == "argument"
 
 
 def test_what_the_demo_shows_is_set_up(tmp_path):
