@@ -27,8 +27,8 @@ def is_form(headers: Mapping[str, str]) -> bool:
 def unwrapped(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The body that a form holds; any other is given back as it is.
 
-    It is the field `body` or `data`, or a multipart form's only one.  curl calls every body urlencoded unless told
-    otherwise: only one that has such a field is taken for a form.
+    It is the field `body` or `data`, or a multipart form's only one; of equal names the last.  curl calls every body
+    urlencoded unless told otherwise: only one that has such a field is taken for a form.
     Raises InvalidRequestError where a multipart form is none, or holds no such field.
     """
     if not is_form(headers):
@@ -72,7 +72,7 @@ def _parts(body: bytes, content_type: str) -> dict[str, bytes]:
     for part in parts[:-1]:
         head, _, content = part.partition(b"\r\n\r\n")
         headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip())
-        fields.setdefault(str(headers.get_param("name", header="content-disposition")), content)
+        fields[str(headers.get_param("name", header="content-disposition"))] = content
     return fields
 
 

@@ -143,6 +143,8 @@ TWO = json.dumps({"instances": [GOOD, BAD]})
         {"files": {"body": (None, TWO), "more": (None, "x")}},
         {"data": {"data": TWO}},
         {"data": {"more": "x", "data": TWO}},
+        {"files": [("data", (None, "x")), ("data", (None, TWO))]},
+        {"data": {"data": ["x", TWO]}},
     ],
 )
 def test_a_form_holds_the_body(form, kserve_host, torchserve_host, front_host) -> None:

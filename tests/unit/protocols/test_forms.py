@@ -26,6 +26,11 @@ def test_a_part_is_given_back_as_it_was():
     assert unwrapped(*sent(files=[("x", (None, "1")), ("data", (None, "")), ("y", (None, "2"))])) == b""
 
 
+def test_of_equal_names_the_last_is_the_body_as_on_torchserve():
+    assert unwrapped(*sent(files=[("data", (None, "1")), ("data", (None, "2"))])) == b"2"
+    assert unwrapped(*sent(data={"data": ["1", "2"]})) == b"2"
+
+
 def test_a_body_of_many_fields_costs_next_to_nothing():
     body = b"=&" * 4_000_000
     tracemalloc.start()
