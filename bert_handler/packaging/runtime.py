@@ -11,17 +11,16 @@ from bert_handler.packaging.settings import MODELS
 from bert_handler.packaging.sizing import mib, scratch_bytes
 
 GRPC_PORT = 8081
-USER = 1000
 MODEL_FORMAT = "bert-handler"
 SERVE = ("serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT))  # noqa: S104
 SECURITY = {
     "runAsNonRoot": True,
-    "runAsUser": USER,
     "readOnlyRootFilesystem": True,
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+"""The image says which user: OpenShift gives each namespace some of its own, and refuses pods that name another."""
 
 
 def runtime_name(service: Service) -> str:
