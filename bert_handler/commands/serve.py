@@ -15,7 +15,7 @@ from bert_handler.commands.checks import MAX_PORT, check_ports, refuse_given
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError, MissingExtraError
 from bert_handler.packaging.names import check_name
-from bert_handler.server import DEFAULT_BODY_BYTES
+from bert_handler.server import DEFAULT_BODY_BYTES, GRPC_PORT, HTTP_PORT
 
 
 def serve(
@@ -31,8 +31,8 @@ def serve(
         help=f"Seconds for its answer; default: {RESPONSE_TIMEOUT_S}, or what the request's header says.",
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 in a container."),
-    http_port: int = typer.Option(8080, min=1, max=MAX_PORT, help="REST port."),
-    grpc_port: int = typer.Option(8081, min=0, max=MAX_PORT, help="gRPC port; 0 for none."),
+    http_port: int = typer.Option(HTTP_PORT, min=1, max=MAX_PORT, help="REST port."),
+    grpc_port: int = typer.Option(GRPC_PORT, min=0, max=MAX_PORT, help="gRPC port; 0 for none."),
     engine: Optional[str] = typer.Option(None, help="torch, onnx or openvino; default: as the archive says."),
     device: Optional[str] = typer.Option(None, help="cpu, cuda or cuda:N; default: cuda where there is one."),
     max_body_bytes: int = typer.Option(DEFAULT_BODY_BYTES, min=1, help="Larger bodies are refused with 413."),

@@ -12,8 +12,8 @@ from typing import Any
 
 from bert_handler.packaging.service import Service
 from bert_handler.packaging.sizing import quantity
+from bert_handler.server import HTTP_PORT
 
-HTTP_PORT = 8080
 PROBE_PERIOD_S = 5
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from bert_handler.packaging.containers import HTTP_PORT, environment, metadata, probes, resources, scaling
+from bert_handler.packaging.containers import environment, metadata, probes, resources, scaling
 from bert_handler.packaging.service import Service
 from bert_handler.packaging.settings import MODELS
 from bert_handler.packaging.sizing import mib, scratch_bytes
+from bert_handler.server import GRPC_PORT, HTTP_PORT
 
-GRPC_PORT = 8081
 MODEL_FORMAT = "bert-handler"
 SERVE = ("serve", MODELS, "--host", "0.0.0.0", "--http-port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT))  # noqa: S104
 SECURITY = {

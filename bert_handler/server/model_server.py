@@ -17,7 +17,7 @@ from bert_handler.addresses import authority
 from bert_handler.deadlines import remaining_s
 from bert_handler.deferred import IN_SERVERS, deferred
 from bert_handler.metrics import REQUEST_LOGGER, Collector
-from bert_handler.server import DEFAULT_BODY_BYTES
+from bert_handler.server import DEFAULT_BODY_BYTES, GRPC_PORT, HTTP_PORT
 from bert_handler.server.asgi import Application
 from bert_handler.server.grpc import Servicer, grpc_server
 from bert_handler.server.guard import Guard
@@ -43,8 +43,8 @@ class Server(kserve.ModelServer):  # type: ignore[misc, unused-ignore]
     def __init__(
         self,
         host: str = "127.0.0.1",
-        http_port: int = 8080,
-        grpc_port: int | None = 8081,
+        http_port: int = HTTP_PORT,
+        grpc_port: int | None = GRPC_PORT,
         max_body_bytes: int = DEFAULT_BODY_BYTES,
         access_log: bool = False,
         *,

@@ -20,6 +20,7 @@ from bert_handler.cli import main
 from bert_handler.packaging.manifest import documents
 from bert_handler.packaging.objects import render_objects
 from bert_handler.packaging.service import Service
+from bert_handler.server import GRPC_PORT, HTTP_PORT
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "setup_config" / "kserve").glob("*.yaml"))
@@ -308,7 +309,7 @@ def test_dockerfile_keeps_the_manifests_promises():
     assert found["ENTRYPOINT"] == ['["bert-handler"]']
     assert found["CMD"][0].startswith('["serve", "/mnt/models", "--host", "0.0.0.0"')
     assert "/v2/health/ready" in found["HEALTHCHECK"][0]
-    assert found["EXPOSE"] == ["8080 8081"]
+    assert found["EXPOSE"] == [f"{HTTP_PORT} {GRPC_PORT}"]
     for sources in found["COPY"]:
         for source in sources.split()[:-1]:
             assert (ROOT / source).exists()
