@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import typer
 
@@ -61,7 +61,7 @@ def deploy(
     """Copy archive and settings to the volume, check them, apply the manifest, wait for Ready.
 
     A run that failed is finished by the next one. Memory and workers are planned for the engine and dtype that the
-    archive's settings state, not for what an own manifest sets in the pod alone.
+    variables of an own manifest set, else the archive's settings.
 
     Example: bert-handler deploy BERTSeqClassification.mar --name torchserve-bert-v2
     --claim task-pv-claim --pod model-store-pod --container model-store -n kubeflow-user-example-com
@@ -70,13 +70,23 @@ def deploy(
 
     from bert_handler.packaging.deploy import Deployment, Journal
     from bert_handler.packaging.deploy import deploy as bring
-    from bert_handler.packaging.objects import find_service, mark_revision, read_objects, render_objects
+    from bert_handler.packaging.objects import (
+        find_service,
+        mark_revision,
+        read_objects,
+        render_objects,
+        stated_variables,
+    )
     from bert_handler.unpacking import sha256
 
     _check(name, folder, host, device, autoscaling)
-    facts = ModelFacts.of_archive(archive)
+    if manifest is not None and (claim or image):
+        raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
+    objects = [] if manifest is None else read_objects(manifest)
+    variables = stated_variables(objects)
+    facts = ModelFacts.of_archive(archive, variables)
     memory = memory or default_memory(host, device, facts.weight_bytes)
-    settings, threads = _settings(config, archive, route, host, cpu, memory)
+    settings, threads = _settings(config, archive, route, host, cpu, memory, variables)
     check_memory(host, memory, facts.weight_bytes)
     if manifest is None:
         _check_route(route, host, settings)
@@ -95,10 +105,6 @@ def deploy(
             "legacy_modes": legacy_modes,
         }
         objects = _made_objects(name, claim, folder, options)
-    elif claim or image:
-        raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
-    else:
-        objects = read_objects(manifest)
     marked = find_service(objects, name)
     # All that was given holds: from here on, files are written.
     own = directory or Path(f"deploy-{name}")
@@ -177,7 +183,7 @@ def _made_objects(name: str, claim: Optional[str], folder: Optional[str], option
 
 
 def _settings(
-    config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str
+    config: Optional[Path], archive: Path, route: str, host: str, cpu: str, memory: str, variables: Mapping[str, str]
 ) -> Tuple[bytes, Optional[int]]:
     """The content of config.properties, and the threads of each worker where their number is known."""
     from bert_handler.packaging.pod import pod_settings, store_settings
@@ -189,7 +195,7 @@ def _settings(
         workers = None if host == "kserve" else stated_workers(content.decode(errors="replace"))
         return content, workers and max(1, int(quantity(cpu)) // workers)
     archives = [(route, archive)]
-    settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory)
+    settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory, environ=variables)
     return settings.text().encode(), settings.models[route].threads
 
 

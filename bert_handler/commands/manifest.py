@@ -7,6 +7,7 @@ from typing import Optional
 
 import typer
 
+from bert_handler.config import ENVIRONMENT_PREFIX
 from bert_handler.packaging.service import Service
 from bert_handler.packaging.sizing import GPU_MEMORY, MEMORY, ModelFacts, check_memory, default_memory, startup_s
 
@@ -65,7 +66,8 @@ def manifest(
     """
     from bert_handler.packaging.manifest import render
 
-    facts = ModelFacts.of_archive(archive, engine) if archive else None
+    variables = {f"{ENVIRONMENT_PREFIX}ENGINE": engine} if engine else {}
+    facts = ModelFacts.of_archive(archive, variables) if archive else None
     memory = memory or default_memory(host, device, facts.weight_bytes if facts else 0)
     service = Service(
         name,

@@ -53,6 +53,15 @@ def find_service(objects: Sequence[Any], name: str) -> Any:
     raise ConfigError(f"the manifest has no InferenceService {name!r}; it has {', '.join(object_names(objects))}")
 
 
+def stated_variables(objects: Any) -> dict[str, str]:
+    """What `env` says anywhere in a manifest, by name; variables that come from a Secret or the like are left out."""
+    parts = objects.values() if isinstance(objects, dict) else objects if isinstance(objects, list) else ()
+    found = {name: value for part in parts for name, value in stated_variables(part).items()}
+    env = objects.get("env") if isinstance(objects, dict) else None
+    stated = [item for item in env if isinstance(item, dict)] if isinstance(env, list) else []
+    return {**found, **{str(item.get("name")): item["value"] for item in stated if isinstance(item.get("value"), str)}}
+
+
 def mark_revision(service: Any, revision: str) -> None:
     """Have the pods of an InferenceService replaced when the files that they serve have changed."""
     for component in (service["spec"].get(part) for part in ("predictor", "explainer")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ def pod_settings(
     cpu: str,
     memory: str,
     *,
+    environ: Mapping[str, str] | None = None,
     workers: int | None = None,
     startup_timeout_s: int | None = None,
     registration: dict[str, Any] | None = None,
@@ -26,10 +27,10 @@ def pod_settings(
     """Register archives by their routes, with the workers that fit; comments say why.
 
     archives: a route, or None for the archive's own name, and the file.  cpu, memory: limits of the
-    pod, shared evenly by the models.  registration: fields of every RegisteredModel.  settings: of
-    TorchServeSettings.  Raises ConfigError where a model does not fit, or two have the same name.
+    pod, shared evenly by the models.  environ: its variables.  registration: fields of every RegisteredModel.
+    settings: of TorchServeSettings.  Raises ConfigError where a model does not fit, or two have the same name.
     """
-    facts_by_route = _facts_by_route(archives)
+    facts_by_route = _facts_by_route(archives, environ)
     models: dict[str, RegisteredModel] = {}
     comments = []
     n_models, overhead = len(archives), sizing.FRONTEND_BYTES + sizing.WRAPPER_BYTES
@@ -56,11 +57,13 @@ def store_settings(archives: Sequence[tuple[str | None, Path]]) -> TorchServeSet
     )
 
 
-def _facts_by_route(archives: Sequence[tuple[str | None, Path]]) -> dict[str, sizing.ModelFacts]:
+def _facts_by_route(
+    archives: Sequence[tuple[str | None, Path]], environ: Mapping[str, str] | None = None
+) -> dict[str, sizing.ModelFacts]:
     found: dict[str, sizing.ModelFacts] = {}
     paths: dict[str, Path] = {}
     for given, path in archives:
-        facts = sizing.ModelFacts.of_archive(path)
+        facts = sizing.ModelFacts.of_archive(path, environ)
         route = facts.name if given is None else given
         check_name("route", route)
         if route in found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, inf
 from pathlib import Path
@@ -58,15 +59,15 @@ class ModelFacts:
     stored_bytes: int
 
     @classmethod
-    def of_archive(cls, path: Path, engine: str | None = None) -> ModelFacts:
+    def of_archive(cls, path: Path, environ: Mapping[str, str] | None = None) -> ModelFacts:
         """Read a .mar without unpacking it.  Raises ArchiveError when it is none, ConfigError on wrong settings.
 
-        engine: the one that runs; default: the archive's.
+        environ: variables of the container, whose settings are above the archive's; default: none.
         """
         try:
             with zipfile.ZipFile(path) as mar:
                 named = stated_identity(mar.read(MANIFEST))
-                loaded, stored = weights.loaded_bytes(mar, engine), weights.stored_bytes(mar)
+                loaded, stored = weights.loaded_bytes(mar, environ or {}), weights.stored_bytes(mar)
             return cls(path.name, named.name, named.version, loaded, stored)
         except ArchiveError as exc:
             raise ArchiveError(f"{path}: {exc}") from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,14 +29,15 @@ def stored_bytes(mar: zipfile.ZipFile) -> int:
     return _sizes(_with_suffix(mar, {SAFETENSORS} | STATE_DICTS | GRAPHS))
 
 
-def loaded_bytes(mar: zipfile.ZipFile, engine: str | None = None) -> int:
+def loaded_bytes(mar: zipfile.ZipFile, environ: Mapping[str, str]) -> int:
     """Bytes of the weights that one engine loads: an exported graph's, else the model's own in the `dtype` set.
 
-    engine: the one that runs; default: as the archive's settings say, else what it carries.
+    It is the engine that the settings say, else that of the graph that the archive carries.
+    environ: where it will run; as there, its settings are above the archive's.
     Raises ConfigError where its settings or its engine.json are not what they should be.
     """
-    settings, exported = _stated(mar)
-    chosen = engine or settings.get("engine") or (exported.engine if exported else "torch")
+    settings, exported = _stated(mar, environ)
+    chosen = settings.get("engine") or (exported.engine if exported else "torch")
     if exported and chosen == exported.engine:
         pattern = graph_files(exported.file)
         return _sizes([entry for entry in mar.infolist() if fnmatch(entry.filename, pattern)])
@@ -47,13 +48,13 @@ def loaded_bytes(mar: zipfile.ZipFile, engine: str | None = None) -> int:
     return _sizes(_with_suffix(mar, STATE_DICTS) or _with_suffix(mar, GRAPHS))
 
 
-def _stated(mar: zipfile.ZipFile) -> tuple[dict[str, Any], Exported | None]:
-    """The archive's settings, and the exported graph that it carries."""
+def _stated(mar: zipfile.ZipFile, environ: Mapping[str, str]) -> tuple[dict[str, Any], Exported | None]:
+    """The settings that hold, and the exported graph that the archive carries."""
     with tempfile.TemporaryDirectory(prefix="bert_handler_settings_") as scratch:
         directory = Path(scratch)
         for name in {SETUP_CONFIG, MODEL_CONFIG, ENGINE_FILE}.intersection(mar.namelist()):
             (directory / name).write_bytes(mar.read(name))
-        return read_settings(directory, None, {}), Exported.read(directory)
+        return read_settings(directory, None, environ), Exported.read(directory)
 
 
 def _with_suffix(mar: zipfile.ZipFile, suffixes: set[str]) -> list[zipfile.ZipInfo]:

@@ -244,6 +244,18 @@ def test_workers_of_a_pod_share_its_cores(cluster, host, workers, threads):
     assert threads_of(cluster) == (threads, threads)
 
 
+def test_memory_is_planned_for_what_an_own_manifest_sets(cluster, capsys):
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [750 * 2**20], "data_offsets": [0, 3000 * 2**20]}})
+    cluster.write_archive(len(header).to_bytes(8, "little") + header.encode())
+    own = cluster.home / "own.yaml"
+    own.write_text(OWN_MANIFEST)
+    assert cluster.deploy("--manifest", str(own), "--memory", "4Gi") == 1
+    assert "give at least --memory 4924Mi" in capsys.readouterr().err
+    halved = "env: [{name: OTHER, valueFrom: {}}, {name: BERT_HANDLER_DTYPE, value: float16}]"
+    own.write_text(OWN_MANIFEST.replace("storageUri", f"{halved}, storageUri"))
+    assert cluster.deploy("--manifest", str(own), "--memory", "4Gi") == 0, capsys.readouterr().err
+
+
 def threads_of(cluster):
     manifest = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
     specs = {item["kind"]: item["spec"] for item in manifest}

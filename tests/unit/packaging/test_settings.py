@@ -189,15 +189,23 @@ def test_weights_are_counted_as_they_are_loaded(tmp_path, stored, setting, loade
     assert sizing.ModelFacts.of_archive(path).weight_bytes == loaded
 
 
-@pytest.mark.parametrize(("engine", "loaded"), [(None, 500), ("onnx", 500), ("torch", 2000)])
-def test_weights_of_the_engine_that_runs_are_counted_alone(tmp_path, engine, loaded):
+@pytest.mark.parametrize(
+    ("variables", "loaded"),
+    [
+        ({}, 500),
+        ({"BERT_HANDLER_ENGINE": "onnx"}, 500),
+        ({"BERT_HANDLER_ENGINE": "torch"}, 2000),
+        ({"BERT_HANDLER_ENGINE": "torch", "BERT_HANDLER_DTYPE": "float16"}, 1000),
+    ],
+)
+def test_weights_of_the_engine_that_runs_are_counted_alone(tmp_path, variables, loaded):
     path = archive(tmp_path / "m.mar", safetensors.numpy.save({"weight": np.zeros(500, np.float32)}))
     exported = Exported("onnx", "onnx/model.onnx", "fill_mask", "int8", [], [], "", "")
     with zipfile.ZipFile(path, "a") as mar:
         mar.writestr("engine.json", exported.to_json())
         mar.writestr("onnx/model.onnx", bytes(100))
         mar.writestr("onnx/model.onnx.data", bytes(400))
-    facts = sizing.ModelFacts.of_archive(path, engine)
+    facts = sizing.ModelFacts.of_archive(path, variables)
     assert facts.weight_bytes == loaded
     assert facts.stored_bytes > 2500
 
