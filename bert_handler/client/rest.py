@@ -37,10 +37,10 @@ class Client(V2Client):
         self._http.close()
 
     def live(self) -> bool:
-        return self._get("/v2/health/live").status == 200
+        return self._is_well("/v2/health/live")
 
     def ready(self, model: str | None = None) -> bool:
-        return self._get(f"/v2/models/{model}/ready" if model else "/v2/health/ready").status == 200
+        return self._is_well(f"/v2/models/{model}/ready" if model else "/v2/health/ready")
 
     def models(self) -> list[str]:
         listed = self._answered(lambda: self._get("/v2/models")).document
@@ -58,17 +58,24 @@ class Client(V2Client):
         headers = {"content-type": "application/json"}
         return self._answered(lambda: self._exchange("POST", path, content=content, headers=headers))
 
+    def _is_well(self, path: str) -> bool:
+        response = self._response("GET", path)
+        # Triton and MLServer say so with the status alone; a gateway's page of another kind says nothing.
+        return response.status_code == 200 and (not response.content or _judged(response).status == 200)
+
     def _get(self, path: str) -> Exchange:
         return self._exchange("GET", path)
 
     def _exchange(self, method: str, path: str, **content: Any) -> Exchange:
+        return _judged(self._response(method, path, **content))
+
+    def _response(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, self.url + path, **content)
+            return self._http.request(method, self.url + path, **content)
         except httpx.TimeoutException as exc:
             raise DeadlineError(f"{self.url} did not answer within {self.timeout_s:g} s") from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise NotReadyError(f"{self.url} cannot be reached: {exc}") from exc
-        return _judged(response)
 
 
 def _judged(response: httpx.Response) -> Exchange:

@@ -160,6 +160,16 @@ def test_login_page_is_named_and_not_followed(scripted):
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "well"),
+    [(200, {"ready": True}, True), (200, b"", True), (200, b"<html>", False), (503, b"", False), (400, b"", False)],
+)
+def test_health_may_be_told_by_the_status_alone(scripted, status, body, well):
+    server = scripted(*[(status, {}, body)] * 3)
+    client = Client(server.url)
+    assert [client.live(), client.ready(), client.ready("m")] == [well] * 3
+
+
 def test_answer_that_is_no_json_is_an_error(scripted):
     server = scripted((200, {"Content-Type": "text/html"}, b"<html>"))
     with pytest.raises(errors.RequestError, match="text/html, not JSON"):
