@@ -9,7 +9,7 @@ from typing import Any
 
 from bert_handler.artifact import is_servable, own_identity, read_identity
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.properties import parse_properties
+from bert_handler.packaging.properties import read_properties
 from bert_handler.packaging.settings import CONFIG, POD_CONFIG, STORE, stated_models
 from bert_handler.packaging.sizing import ModelFacts
 
@@ -44,7 +44,7 @@ def models_of(target: Path, name: str | None = None) -> dict[str | None, Path]:
 
 def _registered(config: Path, root: Path) -> dict[str | None, Path]:
     """As TorchServe chooses: by its snapshot, else `load_models`; else what `models` has settings for."""
-    properties = parse_properties(config.read_text(encoding="utf-8"))
+    properties = read_properties(config)
     store = _store(properties.get("model_store"), root)
     loaded = properties.get("load_models")
     if loaded and "model_snapshot" not in properties:

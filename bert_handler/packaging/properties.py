@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 _BLANK = " \t\f"
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -15,6 +16,15 @@ _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _VALUE = re.compile(r"[^\x20-\x7e]|\\|^ ")
 _KEY = re.compile(rf"{_VALUE.pattern}|[=:#! ]")
 """What has to be escaped."""
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Keys and values of a file in UTF-8, or else in Latin-1, which is what TorchServe takes every file for."""
+    content = path.read_bytes()
+    try:
+        return parse_properties(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        return parse_properties(content.decode("latin-1"))
 
 
 def parse_properties(text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from bert_handler import jsonio
 from bert_handler.addresses import authority
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.properties import parse_properties, properties_text
+from bert_handler.packaging.properties import parse_properties, properties_text, read_properties
 from bert_handler.server import DEFAULT_BODY_BYTES
 
 CONFIG = "config.properties"
@@ -128,7 +128,7 @@ class WrittenSettings:
         address = f"http://{authority(host, ports['inference'])}"
         return cls(
             {
-                **parse_properties(path.read_text(encoding="utf-8")),
+                **read_properties(path),
                 "inference_address": address,
                 "management_address": address,
                 "metrics_address": f"http://{authority(host, ports['metrics'])}",

@@ -154,6 +154,16 @@ def test_lines_are_read_as_java_does():
     }
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_settings_are_read_in_the_encoding_of_either(store, encoding):
+    directory = store("")
+    path = directory / "config.properties"
+    path.write_text("# für alle\nnote=é\nload_models=x=a.mar\n", encoding=encoding)
+    assert served(directory) == {"x": "a.mar"}
+    ports = dict.fromkeys(("inference", "metrics", "grpc_inference", "grpc_management"), 1)
+    assert WrittenSettings.read(path, "127.0.0.1", ports, directory).properties["note"] == "é"
+
+
 def test_what_is_written_is_read_again():
     properties = {"a": 'c:\\dir "é😀"\n\tx', "b": "http://0.0.0.0:8085", "c": "=: d", "e": "\\", " #f=:": " g"}
     text = properties_text(properties)
