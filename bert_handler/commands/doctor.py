@@ -128,8 +128,11 @@ def _memory() -> str:
 
 
 def _java() -> str:
-    java = shutil.which("java")
+    from bert_handler.packaging.torchserve import find_java
+
+    java = find_java()
     if java is None:
         return "not found: apt-get install openjdk-17-jre-headless"
     result = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    return (result.stderr.splitlines() or ["unknown"])[0]
+    # JAVA_TOOL_OPTIONS have a line of their own above it.
+    return next((line for line in result.stderr.splitlines() if " version " in line), "unknown")

@@ -33,7 +33,9 @@ def run(settings: TorchServeSettings | WrittenSettings, work_dir: Path) -> int:
 
 def start(settings: TorchServeSettings | WrittenSettings, work_dir: Path, **options: Any) -> subprocess.Popen[Any]:
     """Start the Java frontend itself, so that the returned process is the server."""
-    java = _java()
+    java = find_java()
+    if java is None:
+        raise ConfigError("TorchServe needs Java 17: apt-get install openjdk-17-jre-headless")
     frontend = _frontend()
     config = work_dir / CONFIG
     config.write_text(settings.text(), encoding="utf-8")
@@ -69,12 +71,10 @@ def start(settings: TorchServeSettings | WrittenSettings, work_dir: Path, **opti
     return subprocess.Popen([word for word in command if word], cwd=work_dir, env=environ, **options)
 
 
-def _java() -> str:
+def find_java() -> str | None:
+    """The Java that runs TorchServe: of JAVA_HOME, else the first on the PATH."""
     home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin" if home else None) or shutil.which("java")
-    if java is None:
-        raise ConfigError("TorchServe needs Java 17: apt-get install openjdk-17-jre-headless")
-    return java
+    return shutil.which("java", path=f"{home}/bin" if home else None) or shutil.which("java")
 
 
 def _frontend() -> Path:

@@ -108,3 +108,12 @@ def test_doctor_says_where_python_was_built_without_optimisation(monkeypatch, op
     result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert ("built without --enable-optimizations" in result.output) == said
+
+
+def test_java_is_the_one_that_runs_torchserve(found, monkeypatch, tmp_path):
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\nexec >&2\necho Picked up JAVA_TOOL_OPTIONS: -Xmx1g\necho 'own version \"17\"'\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert found()["java (TorchServe)"] == 'own version "17"'
