@@ -63,7 +63,7 @@ def _instances(path: Path) -> List[Any]:
 
     require_file(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except ValueError as exc:
         raise ConfigError(f"{path} is not UTF-8 text") from exc
     instances = []
