@@ -117,6 +117,27 @@ def test_help_names_every_option(module):
             assert option.opts[0] in header or option.param_type_name == "argument"
 
 
+def test_the_local_pods_archive_is_found_from_where_it_is_called(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    copy = shutil.copy(ROOT / "scripts" / "local_pod", tmp_path / "scripts")
+    (tmp_path / "scripts" / "environment.sh").write_text("")
+    programs, here = tmp_path / "bin", tmp_path / "my models"
+    for directory in (programs, here):
+        directory.mkdir()
+    for name in ("java", "nginx"):
+        (programs / name).symlink_to("/bin/true")
+    # The first that is asked for: what is in the store, and no more.
+    (programs / "bert-handler").write_text('#!/bin/sh\ncat "${2#bert=}"\nexit 3\n')
+    (programs / "bert-handler").chmod(0o755)
+    (here / "own.mar").write_text("own")
+    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    for given, status, said in (("own.mar", 3, "own"), (here / "own.mar", 3, "own"), ("no.mar", 1, "")):
+        words = [copy, "--archive", given]
+        found = subprocess.run(words, cwd=here, env=environ, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stdout) == (status, said), found.stderr
+    assert "no.mar: No such file or directory" in found.stderr
+
+
 def test_what_the_demo_shows_is_set_up(tmp_path):
     code = (
         f"source {ROOT}/scripts/environment.sh; ROOT={tmp_path}; cd $ROOT; pip_install() {{ echo $*; }}\n"
