@@ -126,7 +126,7 @@ def block(name: str, text: str) -> str:
 
 def command_line(start: str) -> str:
     """The one command line that begins so, as the README shows it."""
-    lines = re.findall(rf"^{re.escape(start)}.*(?:\\\n.*)*$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(rf"^{re.escape(start)}(?:.*\\\n)*.*$", README.read_text(encoding="utf-8"), re.MULTILINE)
     if len(lines) != 1:
         raise ValueError(f"README.md shows {len(lines)} command lines that begin with {start!r}, not one")
     return str(lines[0])

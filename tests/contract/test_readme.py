@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +37,7 @@ from tests.readme import (
 )
 
 TEXT = README.read_text(encoding="utf-8")
+OPTIONAL = ("setup_config.json", "index_to_name.json")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,20 @@ def test_the_line_for_manifests_writes_one_that_can_be_applied(tmp_path: Path) -
     assert (service["kind"], service["metadata"]["name"]) == ("InferenceService", "torchserve-bert-v2")
     assert service["spec"]["predictor"]["pytorch"]["storageUri"] == "pvc://task-pv-claim"
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_the_line_for_the_stock_archiver_takes_the_models_files(tmp_path: Path) -> None:
+    for folder in ("model", "tmp"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bert_handler").symlink_to(README.parent / "bert_handler")
+    # What `demo-model model/` writes.
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", *OPTIONAL):
+        (tmp_path / "model" / name).write_text("{}")
+    words = shlex.split(command_line("torch-model-archiver --model-name").replace("\\\n", " "))
+    words[0] = shutil.which(words[0], path=Path(sys.executable).parent) or words[0]
+    subprocess.run(words, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, check=True)
+    with zipfile.ZipFile(tmp_path / "BERTSeqClassification.mar") as mar:
+        assert {"config.json", "tokenizer.json", *OPTIONAL} <= set(mar.namelist())
 
 
 def test_the_image_that_is_built_is_the_one_to_push_and_of_this_version() -> None:
