@@ -21,7 +21,7 @@ from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import describe, unknown
 from bert_handler.protocols.tensors import check_datatype, check_shape, fit_shape, from_bytes, from_json, to_bytes
 from bert_handler.protocols.v2 import KEYS
-from bert_handler.protocols.v2_grpc import parameters
+from bert_handler.protocols.v2_grpc import contents_block, parameters
 
 TENSOR_KEYS = ("name", "shape", "datatype", "parameters", "data")
 MESSAGES = {
@@ -83,9 +83,10 @@ def request_fields(body: Mapping[str, Any] | bytes) -> dict[str, Any]:
 
 
 def answer_document(message: Any) -> dict[str, Any]:
-    """A ModelInferResponse with raw contents as the V2 answer that REST gives."""
+    """A ModelInferResponse, with raw contents or typed ones, as the V2 answer that REST gives."""
     outputs = []
-    for tensor, block in zip(message.outputs, message.raw_output_contents):
+    blocks = message.raw_output_contents or [contents_block(tensor, tensor.name) for tensor in message.outputs]
+    for tensor, block in zip(message.outputs, blocks):
         values = from_bytes(tensor.datatype, block, tensor.name)
         data = [value.decode() for value in values] if tensor.datatype == "BYTES" else values.tolist()  # type: ignore[union-attr]
         own = {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.datatype}

@@ -60,7 +60,7 @@ def request_body(message: Any) -> tuple[bytes, dict[str, str]]:
         field = f"inputs[{index}]"
         if raw and tensor.HasField("contents"):
             raise InvalidRequestError(f"{field} has contents beside raw_input_contents; send one of them")
-        block = raw[index] if raw else _contents(tensor, field)
+        block = raw[index] if raw else contents_block(tensor, field)
         own = {**parameters(tensor.parameters), "binary_data_size": len(block)}
         shape = list(tensor.shape)
         inputs.append({"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "parameters": own})
@@ -129,7 +129,11 @@ def parameters(message: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _contents(tensor: Any, field: str) -> bytes:
+def contents_block(tensor: Any, field: str) -> bytes:
+    """The typed contents of a tensor as its raw ones.
+
+    Raises InvalidRequestError where the datatype is unknown, or the contents are of another.
+    """
     datatype = check_datatype(tensor.datatype, field)
     if datatype not in CONTENTS:
         raise InvalidRequestError(f"{field}: {datatype} travels in raw_input_contents only")

@@ -16,7 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as sdk
 from bert_handler import errors
 from bert_handler.cli import main
 from bert_handler.client.grpc import GrpcClient
-from bert_handler.client.messages import MESSAGES, message_type
+from bert_handler.client.messages import MESSAGES, answer_document, message_type
 from bert_handler.client.rest import Client, Retry, document
 from bert_handler.commands.infer import cookies
 
@@ -323,6 +323,22 @@ def test_grpc_messages_are_the_protocols(name):
     message_type(name).DESCRIPTOR.CopyToProto(made)
     getattr(sdk, name).DESCRIPTOR.CopyToProto(generated)
     assert _fields(made) == _fields(generated)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_grpc_answers_may_have_raw_contents_or_typed_ones(raw):
+    """KServe's own servers answer with typed ones, however they were asked."""
+    typed = {"predict": ("BYTES", {"bytes_contents": [b"yes"]}), "score": ("FP32", {"fp32_contents": [0.5]})}
+    blocks = [b"\3\0\0\0yes", b"\0\0\0\x3f"] if raw else []
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": [1], **({} if raw else {"contents": contents})}
+        for name, (datatype, contents) in typed.items()
+    ]
+    answer = message_type("ModelInferResponse")(model_name="m", outputs=outputs, raw_output_contents=blocks)
+    assert answer_document(answer)["outputs"] == [
+        {"name": "predict", "shape": [1], "datatype": "BYTES", "data": ["yes"]},
+        {"name": "score", "shape": [1], "datatype": "FP32", "data": [0.5]},
+    ]
 
 
 def _fields(message):
