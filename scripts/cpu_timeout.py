@@ -30,6 +30,7 @@ from scripts.quota import Quota, quota
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = (ROOT / "setup_config" / "bert-input-v2.json").read_bytes()
+HOSTS = ("kserve", "torchserve", "stock")
 HOST_CORES = 32
 """Of a usual node; the stock image lets every worker compute with that many threads."""
 PADDED = 150
@@ -164,6 +165,8 @@ def service(
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
 ) -> None:
     """Serve the sample under the quota with the generated settings: seconds to ready, then the requests."""
+    if host not in HOSTS:
+        raise typer.BadParameter(f"{host!r} is not one of {', '.join(HOSTS)}", param_hint="--host")
     with serving(host, base) as (url, path, kind, ready_s):
         loaded = load_test(url + path, requests, clients, timeout)
     figures = {"host": host, "quota": kind, "ready_s": ready_s, **loaded}

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from scripts import cpu_timeout
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,6 +33,13 @@ def test_service_under_the_stock_limits_answers_everything(host):
     found = run("service", "--host", host, "--requests", "200", "--clients", "8")
     assert (found["requests"], found["clients"], found["succeeded"]) == (200, 8, 200)
     assert found["ready_s"] < 150  # the start-up budget of the manifests
+
+
+def test_a_host_that_is_none_is_refused_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(cpu_timeout, "serving", None)
+    done = CliRunner().invoke(cpu_timeout.app, ["service", "--host", "kserv"])
+    assert done.exit_code == 2
+    assert "'kserv' is not one of kserve, torchserve, stock" in done.output
 
 
 def test_each_cause_costs_time():
