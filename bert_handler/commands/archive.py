@@ -77,11 +77,12 @@ def _instances(path: Path) -> List[Any]:
 
 def _show(measured: Sequence[Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("engine", "weights", "difference", "same answers", "seq/s", "lone ms", "result")
     for row in measured:
         numbers = (f"{row.difference:.1e}", f"{row.agreement:.1%}", f"{row.rate:.0f}", f"{row.latency_ms:.1f}")
-        result = "chosen" if row.chosen else row.problem
+        result = "chosen" if row.chosen else escape(row.problem)
         table.add_row(row.engine, row.quantization, *(numbers if row.rate else ("",) * 4), result)
     Console().print(table)

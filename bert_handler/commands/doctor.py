@@ -14,6 +14,7 @@ from typing import Tuple
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import bert_handler
@@ -50,7 +51,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print a JSON obje
         return
     table = Table("what", "found", title="bert-handler doctor")
     for row in found.items():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 

@@ -70,7 +70,7 @@ def explain(
     for document in documents:
         show(document, console)
     if html is not None:
-        console.print(f"[dim]page: {html}[/dim]")
+        console.print(f"page: {html}", style="dim", markup=False, soft_wrap=True)
 
 
 def show(document: Mapping[str, Any], console: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from bert_handler.cli import main
@@ -22,3 +24,14 @@ def test_calibration_is_texts_and_instances(tmp_path, monkeypatch, mark):
     monkeypatch.setattr(mar, "build", build)
     assert main(["archive", "model", "--name", "m", "--calibration", str(path)]) == 0
     assert read == [{"question": "q", "context": "c"}, "  a text"]
+
+
+def test_what_an_engine_says_is_shown_as_it_says_it(tmp_path, monkeypatch, capsys):
+    problem = "RuntimeError: [enforce fail at a.cpp:75] in [/usr/lib]"
+    numbers = dict.fromkeys(("difference", "agreement", "rate", "latency_ms"), 0.0)
+    measured = SimpleNamespace(engine="onnx", quantization="none", problem=problem, chosen=False, **numbers)
+    built = Built(tmp_path / "m.mar", 0, "", [measured])
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(mar, "build", lambda *words, **options: built)
+    assert main(["archive", "model", "--name", "m"]) == 0
+    assert problem in capsys.readouterr().out
