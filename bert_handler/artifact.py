@@ -76,7 +76,8 @@ class Artifact:
         """Open a directory of model files, an unpacked archive among them; digests: what `verify` has returned."""
         path = directory / "config.json"
         if not path.is_file():
-            raise ConfigError(f"{directory.name}/config.json is missing; save the model with save_pretrained()")
+            name = directory.resolve().name
+            raise ConfigError(f"{name}/config.json is missing; save the model with save_pretrained()")
         return cls(directory, jsonio.read_file(path, dict), read_identity(directory), digests or {})
 
     def sha256(self, pattern: str) -> str:

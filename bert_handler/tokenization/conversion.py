@@ -54,7 +54,7 @@ def convert(
             str(directory), local_files_only=True, trust_remote_code=trust_remote_code, **options
         )
     except Exception as exc:
-        raise ConfigError(f"the tokenizer of {directory.name} cannot be loaded: {exc}") from exc
+        raise ConfigError(f"the tokenizer of {directory.resolve().name} cannot be loaded: {exc}") from exc
     if not getattr(loaded, "is_fast", False):
         raise ConfigError(
             f"{type(loaded).__name__} is a slow tokenizer without offsets; save the model with its tokenizer.json"

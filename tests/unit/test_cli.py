@@ -121,6 +121,11 @@ def test_files_that_cannot_be_used_are_named_before_the_work(capsys, here, words
     assert f"error: {said}" in capsys.readouterr().err
 
 
+def test_the_working_directory_is_called_by_its_name(capsys, here):
+    assert main(["predict", ".", "--text", "a"]) == 1
+    assert f"error: {here.name}/config.json is missing" in capsys.readouterr().err
+
+
 def test_an_output_that_can_be_written_is_not_made_before_the_work(capsys, here):
     assert main(["explain", "model", "--text", "a", "--html", "new/why.html"]) == 1
     assert "model does not exist" in capsys.readouterr().err
