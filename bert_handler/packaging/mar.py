@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import bert_handler
 from bert_handler import jsonio
 from bert_handler.artifact import MANIFEST, Artifact
-from bert_handler.config import MODEL_CONFIG, QUANTIZATIONS, SETUP_CONFIG, read_settings
+from bert_handler.config import ENVIRONMENT_PREFIX as PREFIX
+from bert_handler.config import MODEL_CONFIG, NOT_SETTINGS, QUANTIZATIONS, SETUP_CONFIG, read_settings
 from bert_handler.engines import ENGINES, engine_class
 from bert_handler.errors import ArchiveError, ConfigError
 from bert_handler.exported import ENGINE_FILE
@@ -188,6 +189,7 @@ def _self_test(stage: Path) -> None:
     """Load the staged archive with the package that it carries, in a process of its own.
 
     Its dependencies come from where this process has them: PYTHONPATH and the user's packages as well.
+    What the environment sets of a model is left out: it is for what is served here, not where the archive goes.
     """
     code = (
         # An empty entry is the working directory, which has no part in it.
@@ -199,10 +201,11 @@ def _self_test(stage: Path) -> None:
         "from bert_handler import Predictor\n"
         "Predictor.load(sys.argv[1], device='cpu').close()\n"
     )
+    own = {name: os.environ[name] for name in os.environ if name in NOT_SETTINGS or not name.startswith(PREFIX)}
     # Not in the stage: PYTHONPATH may have relative entries.
     result = subprocess.run(
         [sys.executable, "-c", code, str(stage)],
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**own, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

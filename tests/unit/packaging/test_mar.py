@@ -124,6 +124,13 @@ def test_the_self_test_has_the_dependencies_of_this_process_and_the_package_of_t
         _self_test(stage)
 
 
+def test_what_is_set_for_a_server_here_has_no_part_in_an_archive(
+    built: Built, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BERT_HANDLER_ENGINE", "onnx")
+    assert build(model_dir, "tiny", "2.1", tmp_path).sha256 == built.sha256
+
+
 def test_labels_that_do_not_fit_stop_the_build(model_dir: Path, tmp_path: Path) -> None:
     labels = tmp_path / "index_to_name.json"
     labels.write_text('{"0": "a", "1": "b", "2": "c", "3": "d", "4": "e", "5": "f", "6": "g"}')
