@@ -96,7 +96,7 @@ def build(
         left_out = stage_model(model_dir, stage, setup_config, index_to_name)
         measured = _carry_engine(stage, Path(scratch), engine, quantization, calibration)
         if engine_only:
-            _leave_out_weights(stage)
+            _leave_out_weights(stage, measured)
         _stage_package(stage)
         _write_manifest(stage, name, version)
         write_checksums(stage)
@@ -151,8 +151,12 @@ def _check_choice(engine: str, quantization: str, calibration: Sequence[Instance
         raise ConfigError("--calibration needs an exported engine; add --engine onnx, openvino or auto")
 
 
-def _leave_out_weights(stage: Path) -> None:
+def _leave_out_weights(stage: Path, measured: Sequence[Measured]) -> None:
     if not (stage / ENGINE_FILE).is_file():
+        if measured:
+            raise ConfigError(
+                "--engine-only, but auto has chosen torch, which reads the weights; leave it out, or name an --engine"
+            )
         raise ConfigError("--engine-only needs an exported engine; add --engine onnx, openvino or auto")
     for path in stage.rglob("*.safetensors*"):
         path.unlink()

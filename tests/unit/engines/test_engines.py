@@ -310,6 +310,8 @@ def test_an_archive_for_a_gpu_or_to_be_compiled_carries_no_graph(tmp_path, zoo, 
     (model / "setup_config.json").write_text(json.dumps(settings))
     built = build(model, "model", "1.0", tmp_path, engine="auto")
     assert [(row.engine, row.chosen) for row in built.measured] == [("torch", True)]
+    with pytest.raises(ConfigError, match="--engine-only, but auto has chosen torch"):
+        build(model, "other", "1.0", tmp_path, engine="auto", engine_only=True)
     for wish in ({"engine": "onnx"}, {"engine": "auto", "quantization": "int8", "calibration": TEXTS * 20}):
         with pytest.raises(ConfigError, match=message):
             build(model, "other", "1.0", tmp_path, **wish)
