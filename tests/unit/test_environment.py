@@ -85,6 +85,27 @@ def test_a_script_sets_up_what_it_runs_in(tmp_path, script, profile):
     assert found.stdout == f"{profile}\n", found.stderr
 
 
+def run_alone(directory, script, *words, **environ):
+    """Run a copy of a script that sets nothing up: it says what it would set up, or `ran` where it goes on at once."""
+    for folder in ("scripts", "bin"):
+        (directory / folder).mkdir()
+    copy = shutil.copy(ROOT / "scripts" / script, directory / "scripts")
+    (directory / "scripts" / "environment.sh").write_text('environment() { echo "$1"; exit; }\n')
+    (directory / "bin" / "python").write_text("#!/bin/sh\necho ran\n")
+    (directory / "bin" / "python").chmod(0o755)
+    own = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    path = f"{directory}/bin:{os.environ['PATH']}"
+    done = subprocess.run(
+        [copy, *words], env={**own, "PATH": path, **environ}, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("active", "said"), [(".venv", "test\n"), ("other", "ran\n")])
+def test_the_clones_own_environment_is_completed_for_the_benchmark(tmp_path, active, said):
+    assert run_alone(tmp_path, "benchmark", VIRTUAL_ENV=str(tmp_path / active)) == said
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -97,14 +118,9 @@ def test_a_script_sets_up_what_it_runs_in(tmp_path, script, profile):
     ],
 )
 def test_help_waits_for_no_environment(tmp_path, script, words):
-    (tmp_path / "scripts").mkdir()
-    copy = shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts")
-    (tmp_path / "scripts" / "environment.sh").write_text("environment() { echo set up; exit; }\n")
-    environ = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    found = subprocess.run([copy, *words], env=environ, capture_output=True, text=True, check=True)
-    asked = words[-1] in {"-h", "--help"}
     first = (ROOT / "scripts" / script).read_text().splitlines()[1].removeprefix("# ")
-    assert found.stdout.splitlines()[0] == (first if asked else "set up")
+    asked = words[-1] in {"-h", "--help"}
+    assert run_alone(tmp_path, script, *words).splitlines()[0] == (first if asked else "test")
 
 
 @pytest.mark.parametrize("module", ["cpu_timeout", "train_demo"])
