@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ EXTRAS = {
     "sign": ("cryptography",),
     "bulk": ("pyarrow",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
-    "ray": ("ray",),
+    "ray": ("ray[data]",),
 }
 """The packages of setup.py's extras; the installed metadata has them only where pip installed this one."""
 ENGINE, DEVICE, THREADS = "BERT_HANDLER_ENGINE", "BERT_HANDLER_DEVICE", "BERT_HANDLER_THREADS"
@@ -89,10 +90,11 @@ def _versions(packages: Sequence[str]) -> str:
     found, missing = [], []
     for package in packages:
         try:
-            found.append(f"{package} {metadata.version(package)}")
+            name = package.partition("[")[0]
+            found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(package)
-    return f"missing: pip install {' '.join(missing)}" if missing else ", ".join(found)
+    return f"missing: pip install {shlex.join(missing)}" if missing else ", ".join(found)
 
 
 def _gpus() -> str:

@@ -32,7 +32,7 @@ def test_it_knows_every_extra_and_its_packages(monkeypatch):
     monkeypatch.setattr(setuptools, "setup", lambda **metadata: None)
     stated = runpy.run_path(str(Path(bert_handler.__file__).parents[1] / "setup.py"))["EXTRAS"]
     names = {
-        extra: tuple(item.partition("[")[0].partition("<")[0].partition(">")[0].partition("=")[0] for item in items)
+        extra: tuple(item.partition("<")[0].partition(">")[0].partition("=")[0] for item in items)
         for extra, items in stated.items()
         if extra != "dev"
     }
@@ -50,7 +50,7 @@ def test_own_version_and_limits_are_said(found, monkeypatch):
 
 def test_a_missing_extra_says_what_to_install(found, monkeypatch):
     def version(package):
-        if package in {"onnx", "captum"}:
+        if package in {"onnx", "captum", "ray"}:
             raise metadata.PackageNotFoundError
         return "1.2"
 
@@ -59,6 +59,7 @@ def test_a_missing_extra_says_what_to_install(found, monkeypatch):
     assert rows["torch"] == "torch 1.2, transformers 1.2"
     assert rows["explain"] == "missing: pip install captum"
     assert rows["onnx"] == "missing: pip install onnx"
+    assert rows["ray"] == "missing: pip install 'ray[data]'"
 
 
 def test_what_would_be_used_has_its_reason(found, monkeypatch):
