@@ -302,7 +302,7 @@ def test_dockerfile_keeps_the_manifests_promises():
             instruction, _, rest = line.partition(" ")
             found.setdefault(instruction, []).append(rest.strip())
     # What --explainer and archives of --engine onnx need is there by default.
-    assert found["ARG"] == ["EXTRAS=torch,kserve,explain,onnx"]
+    assert found["ARG"] == ["EXTRAS=torch,kserve,explain,onnx", "PIP_EXTRA_INDEX_URL="]
     assert found["USER"] == ["1000"]
     assert lines.index("USER 1000") > max(n for n, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
     assert "HF_HUB_OFFLINE=1" in found["ENV"][0].split()
