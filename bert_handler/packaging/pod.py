@@ -39,13 +39,14 @@ def pod_settings(
     for route, facts in facts_by_route.items():
         plan = sizing.plan_workers(facts.weight_bytes, cpus, memory_bytes, workers)
         comments.append(f"{route}: {plan.reason}")
-        if plan.workers > 1:
-            comments.append(
-                f"{route}: set BERT_HANDLER_THREADS={plan.threads} in the pod, so that they share its cores"
-            )
         timeout_s = startup_timeout_s or sizing.startup_s(facts.stored_bytes)
         planned = {"startup_timeout_s": timeout_s, "threads": plan.threads, **(registration or {})}
         models[route] = RegisteredModel(facts.archive, facts.version, plan.workers, **planned)
+    n_workers, n_cores = sum(model.workers for model in models.values()), int(sizing.quantity(cpu))
+    if min(n_workers, n_cores) > 1:
+        # Each of them would take all cores for its own.
+        threads = max(1, n_cores // n_workers)
+        comments.append(f"set BERT_HANDLER_THREADS={threads} in the pod, so that {n_workers} workers share its cores")
     return TorchServeSettings(models, comments=tuple(comments), **settings)
 
 

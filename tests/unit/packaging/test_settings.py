@@ -75,7 +75,24 @@ def test_reason_for_the_workers_is_a_comment_and_on_standard_error(capsys, mar, 
     lines = [line[2:] for line in file.read_text().splitlines() if line.startswith("# ")]
     assert "".join(f"{line}\n" for line in lines) == said.err
     assert lines[0].startswith("BERTSeqClassification: 2 of 12 worker(s) that fit: 8192Mi less 544Mi for TorchServe")
-    assert lines[1] == "BERTSeqClassification: set BERT_HANDLER_THREADS=4 in the pod, so that they share its cores"
+    assert lines[1] == "set BERT_HANDLER_THREADS=4 in the pod, so that 2 workers share its cores"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cpu", "4"], "# set BERT_HANDLER_THREADS=2 in the pod, so that 2 workers share its cores\n"),
+        (
+            ["--cpu", "8", "--workers", "2"],
+            "# set BERT_HANDLER_THREADS=2 in the pod, so that 4 workers share its cores\n",
+        ),
+        (["--cpu", "1"], None),
+    ],
+)
+def test_workers_of_several_models_share_the_cores_too(capsys, mar, words, said):
+    assert main(["config", f"a={mar}", f"b={mar}", "--memory", "8Gi", *words]) == 0
+    settings = capsys.readouterr().out
+    assert "set BERT_HANDLER_THREADS" not in settings if said is None else settings.count(said) == 1
 
 
 def test_token_authorization_is_on_or_explicitly_off(capsys, mar):
