@@ -24,8 +24,8 @@ from bert_handler.explanations.explanation_queue import ExplanationQueue
 from bert_handler.explanations.instance import InstanceExplanation
 from bert_handler.explanations.methods import FeatureAblation, Method
 from bert_handler.explanations.options import MAX_TARGETS, Options, split
-from bert_handler.intake import check_count
 from bert_handler.parameters import quoted
+from bert_handler.protocols.base import check_count
 from bert_handler.schema import Failure, Instance, OutputSpec, Prediction, Request, Response
 from bert_handler.tasks.base import RowOutputs
 from bert_handler.tasks.explanation_parameters import (
@@ -129,7 +129,7 @@ class Explainer:
             raise UnservableError("explanations are switched off for this model (captum_explanation: false)")
         if not self._task.has_decision:
             raise UnservableError(f"{self._task.name} has no decision that could be explained")
-        check_count(request, self._predictor.config.max_instances)
+        check_count(len(request.instances), self._predictor.config.max_instances)
         for index, name in enumerate(request.outputs or ()):
             if name != OUTPUT.name:
                 raise InvalidRequestError(

@@ -153,7 +153,8 @@ class TransformerHandler(BaseHandler):  # type: ignore[misc, unused-ignore]
                 kind = headers.pop("content-type").lower()
                 if kind.startswith(URLENCODED) and not set(FIELDS) & set(row):
                     row = {}
-            return serving.decode(_body(row), headers, streams=self.predictor.task.needs_generation)
+            streams, limit = self.predictor.task.needs_generation, self.predictor.config.max_instances
+            return serving.decode(_body(row), headers, streams=streams, max_instances=limit)
         except InvalidRequestError as exc:
             return Call(error=exc)
 

@@ -17,6 +17,7 @@ from bert_handler.errors import (
     RequestTooLargeError,
 )
 from bert_handler.metrics import ModelMetrics
+from bert_handler.protocols.base import check_count
 from bert_handler.schema import Failure, Request
 from bert_handler.tasks.base import Task
 from bert_handler.tasks.instances import EncodedExample, Example
@@ -27,13 +28,6 @@ logger = logging.getLogger(__name__)
 
 Slot = Union[Failure, EncodedExample]
 """One instance: its rows, or why it has none."""
-
-
-def check_count(request: Request, max_instances: int) -> None:
-    """RequestTooLargeError where a request has more instances than one may have."""
-    n_instances = len(request.instances)
-    if n_instances > max_instances and request.bounded:
-        raise RequestTooLargeError(f"the request has {n_instances} instances; max_instances is {max_instances}")
 
 
 class Intake:
@@ -65,7 +59,7 @@ class Intake:
 
     def _parse(self, request: Request) -> Sequence[Example | Failure]:
         try:
-            check_count(request, self._config.max_instances)
+            check_count(len(request.instances), self._config.max_instances if request.bounded else None)
             if request.outputs is not None:
                 self._task.select_outputs(request.outputs)
             if expired(request.deadline):

@@ -72,9 +72,9 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         started = time.perf_counter()
         small = len(body) <= LOOP_BYTES
         if small:
-            call = serving.decode(body, headers, protocol, streams=self.streams)
+            call = self._decode(body, headers, protocol)
         else:
-            call = await asyncio.to_thread(serving.decode, body, headers, protocol, streams=self.streams)
+            call = await asyncio.to_thread(self._decode, body, headers, protocol)
         try:
             if call.request is None:
                 answer = Answer(call)
@@ -89,6 +89,10 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         if small:
             return self._counted(answer, headers, started)
         return await asyncio.to_thread(self._counted, answer, headers, started)
+
+    def _decode(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Call:
+        limit = self.predictor.config.max_instances
+        return serving.decode(body, headers, protocol, streams=self.streams, max_instances=limit)
 
     def _counted(self, answer: Answer, headers: Mapping[str, str], started: float) -> Reply:
         reply = serving.encode(self.predictor, answer)
@@ -118,7 +122,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def stream(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply | Events:
         """Answer one body with server-sent events as its text is generated, or refuse it; count it at its end."""
         started = time.perf_counter()
-        call = await asyncio.to_thread(serving.decode, body, headers, protocol)
+        call = await asyncio.to_thread(self._decode, body, headers, protocol)
         if call.request is None:
             return self._counted(Answer(call), headers, started)
         readable = asyncio.Semaphore(0)

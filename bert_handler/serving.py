@@ -82,27 +82,37 @@ def freeze_heap() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def decode(body: Body, headers: Mapping[str, str], protocol: Protocol | None = None, *, streams: bool = True) -> Call:
+def decode(
+    body: Body,
+    headers: Mapping[str, str],
+    protocol: Protocol | None = None,
+    *,
+    streams: bool = True,
+    max_instances: int | None = None,
+) -> Call:
     """Read a body in `protocol`, else in the one that the body speaks.  A refusal is in the call.
 
     headers have lower-case names.  streams: whether the model can answer with server-sent events.
+    max_instances: of one request; None for any number.
     """
     trace = tracing.start(headers)
     with trace.measure("decode"):
-        call = _decoded(body, headers, protocol, streams)
+        call = _decoded(body, headers, protocol, streams, max_instances)
     if trace is UNTRACED:
         return call
     return call._replace(trace=trace, request=call.request and call.request._replace(trace=trace))
 
 
-def _decoded(body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool) -> Call:
+def _decoded(
+    body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool, max_instances: int | None
+) -> Call:
     try:
         _check_form(body, headers)
         if isinstance(body, bytes):
             body = unwrapped(body, headers)
         if protocol is None:
             protocol, body = detect(body, headers)
-        request = _timed(protocol.decode(body, headers), headers)
+        request = _timed(protocol.decode(body, headers, max_instances), headers)
         if ID_HEADER in headers:
             request = request._replace(caller=caller_of(headers))
         if headers.get(EXPLAIN_HEADER) == "True":

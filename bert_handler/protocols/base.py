@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Union
 
 from bert_handler import jsonio
-from bert_handler.errors import InvalidRequestError, QueueFullError, RequestError
+from bert_handler.errors import InvalidRequestError, QueueFullError, RequestError, RequestTooLargeError
 from bert_handler.parameters import describe
 from bert_handler.schema import Failure, Identity, OutputSpec, Prediction, Reply, Request, Response
 
@@ -21,8 +21,11 @@ class Protocol(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def decode(self, body: Body, headers: Mapping[str, str]) -> Request:
-        """Read a body; headers have lower-case names.  RequestError names the field that is wrong."""
+    def decode(self, body: Body, headers: Mapping[str, str], max_instances: int | None = None) -> Request:
+        """Read a body; headers have lower-case names.  RequestError names the field that is wrong.
+
+        max_instances: RequestTooLargeError above it, before any is made; None for any number.
+        """
 
     @abstractmethod
     def encode(self, response: Response, identity: Identity, specs: Mapping[str, OutputSpec]) -> Reply:
@@ -37,6 +40,15 @@ def parse_json(body: Body) -> Any:
         return jsonio.loads(body)
     except ValueError as exc:
         raise InvalidRequestError(f"the body is not JSON: {_where(exc)}") from exc
+
+
+def check_count(n_instances: int, max_instances: int | None) -> None:
+    """RequestTooLargeError where a request has more instances than one may have; None for any number.
+
+    Asked before they are made: a refused one may take four hundred times its bytes.
+    """
+    if max_instances is not None and n_instances > max_instances:
+        raise RequestTooLargeError(f"the request has {n_instances} instances; max_instances is {max_instances}")
 
 
 def object_of(value: Any, field: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_handler.errors import InvalidRequestError, RequestError
 from bert_handler.parameters import quoted, unknown
-from bert_handler.protocols.base import element
+from bert_handler.protocols.base import check_count, element
 from bert_handler.protocols.tensors import INTEGERS, Tensor
 from bert_handler.schema import Failure, Instance, Tokens
 
@@ -24,8 +24,8 @@ TOKEN_INPUTS = {
 }
 
 
-def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
-    """Turn input tensors into instances, and say whether they are one scalar instance.
+def instances_of(tensors: Sequence[Tensor], max_instances: int | None = None) -> tuple[list[Instance], bool]:
+    """Turn input tensors into instances, `max_instances` at most, and say whether they are one scalar instance.
 
     BYTES tensors named like fields are columns; others are lists of instances, one after the other.
     """
@@ -33,21 +33,22 @@ def instances_of(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     if text and len(text) < len(tensors):
         raise InvalidRequestError("inputs mixes BYTES with numbers; send texts or token tensors, not both")
     if not text:
-        return _tokenized(tensors)
+        return _tokenized(tensors, max_instances)
     columns = [tensor for tensor in text if tensor.name in COLUMNS]
     if len(text) > 1 and len(columns) == len(text):
-        return _from_columns(columns)
+        return _from_columns(columns, max_instances)
     if len(text) > 1 and columns:
         other = next(tensor.name for tensor in text if tensor.name not in COLUMNS)
         raise InvalidRequestError(
             f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; "
             f"known fields: {', '.join(COLUMNS)}"
         )
+    check_count(sum(len(tensor.data) for tensor in text), max_instances)
     instances = [_element(item) for tensor in text for item in tensor.data]
     return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
 
 
-def _from_columns(columns: Sequence[Tensor]) -> tuple[list[Instance], bool]:
+def _from_columns(columns: Sequence[Tensor], max_instances: int | None) -> tuple[list[Instance], bool]:
     names = [tensor.name for tensor in columns]
     if len(set(names)) < len(names):
         raise InvalidRequestError(f"inputs names a field twice: {', '.join(names)}")
@@ -55,6 +56,7 @@ def _from_columns(columns: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     if len(counts) > 1:
         sizes = ", ".join(f"{tensor.name} {len(tensor.data)}" for tensor in columns)
         raise InvalidRequestError(f"inputs: the fields must have as many elements as each other ({sizes})")
+    check_count(len(columns[0].data), max_instances)
     instances: list[Instance] = []
     for row in zip(*(tensor.data for tensor in columns)):
         try:
@@ -64,7 +66,7 @@ def _from_columns(columns: Sequence[Tensor]) -> tuple[list[Instance], bool]:
     return instances, all(tensor.scalar for tensor in columns)
 
 
-def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
+def _tokenized(tensors: Sequence[Tensor], max_instances: int | None) -> tuple[list[Instance], bool]:
     rows = {}
     for tensor in tensors:
         name = TOKEN_INPUTS.get(tensor.name)
@@ -76,6 +78,9 @@ def _tokenized(tensors: Sequence[Tensor]) -> tuple[list[Instance], bool]:
             raise InvalidRequestError(f"inputs names {name} twice")
         if tensor.shape is not None and len(tensor.shape) > 2:
             raise InvalidRequestError(f"inputs: {tensor.name} must be [rows, tokens], not {list(tensor.shape)}")
+        check_count(tensor.n_rows, max_instances)
+        if tensor.n_rows > 1 and not len(tensor.data):
+            raise InvalidRequestError(f"inputs: {tensor.name} has rows without tokens")
         rows[name] = tensor.rows().astype(np.int64)
     if "input_ids" not in rows:
         raise InvalidRequestError("inputs: input_ids is missing")

@@ -8,7 +8,7 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import describe
-from bert_handler.protocols.base import Body, Protocol, failed, truncation_notes
+from bert_handler.protocols.base import Body, Protocol, check_count, failed, truncation_notes
 from bert_handler.protocols.v1 import instance_of, output_names, plain
 from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Reply, Request, Response
 
@@ -21,13 +21,14 @@ class Raw(Protocol):
 
     name = "raw"
 
-    def decode(self, body: Body, headers: Mapping[str, str]) -> Request:
+    def decode(self, body: Body, headers: Mapping[str, str], max_instances: int | None = None) -> Request:
         if isinstance(body, (bytes, bytearray)):
             try:
                 body = bytes(body).decode("utf-8")
             except UnicodeDecodeError as exc:
                 raise InvalidRequestError(f"the body is not UTF-8 (byte {exc.start})") from exc
         if isinstance(body, list):
+            check_count(len(body), max_instances)
             return Request([instance_of(item) for item in body])
         instance: Any = body
         outputs = None

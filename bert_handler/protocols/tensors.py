@@ -58,10 +58,16 @@ class Tensor(NamedTuple):
         """Whether it is one element outside of any list."""
         return self.bare or self.shape == ()
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of numbers, as the shape says."""
+        return self.shape[0] if self.shape and len(self.shape) > 1 else 1
+
     def rows(self) -> NDArray[Any]:
         """Numbers as rows: (n, length), or (1, length) of a single flat row."""
         data = np.asarray(self.data)
-        return data.reshape(self.shape if self.shape and len(self.shape) > 1 else (1, data.size))
+        # Of no rows, the length may be more than NumPy takes.
+        return data.reshape(self.n_rows, data.size // self.n_rows if self.n_rows else 0)
 
 
 def check_datatype(value: Any, field: str) -> str:

@@ -11,6 +11,7 @@ from bert_handler.parameters import describe, unknown
 from bert_handler.protocols.base import (
     Body,
     Protocol,
+    check_count,
     element,
     error_document,
     failed,
@@ -29,7 +30,7 @@ class V1(Protocol):
 
     name = "v1"
 
-    def decode(self, body: Body, headers: Mapping[str, str]) -> Request:
+    def decode(self, body: Body, headers: Mapping[str, str], max_instances: int | None = None) -> Request:
         document = parse_json(body)
         if not isinstance(document, dict):
             raise InvalidRequestError(f"the body must be a JSON object, not {describe(document)}")
@@ -41,6 +42,7 @@ class V1(Protocol):
         instances = document["instances"]
         if not isinstance(instances, list):
             raise InvalidRequestError(f"instances must be a list of texts or objects, not {describe(instances)}")
+        check_count(len(instances), max_instances)
         parameters = object_of(document.get("parameters"), "parameters")
         checked = [instance_of(item) for item in instances]
         return Request(checked, parameters=parameters, outputs=output_names(document.get("outputs")))

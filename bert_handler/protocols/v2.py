@@ -44,7 +44,7 @@ class V2(Protocol):
 
     name = "v2"
 
-    def decode(self, body: Body, headers: Mapping[str, str]) -> Request:
+    def decode(self, body: Body, headers: Mapping[str, str], max_instances: int | None = None) -> Request:
         header, binary = _split_body(body, headers)
         document = parse_json(header)
         if not isinstance(document, dict):
@@ -56,7 +56,7 @@ class V2(Protocol):
         parameters.update(object_of(document.get("parameters"), "parameters"))
         binary_default = _flag(parameters.pop("binary_data_output", False), "parameters.binary_data_output")
         outputs, binary_outputs = _requested(document.get("outputs"))
-        instances, scalar = instances_of(tensors)
+        instances, scalar = instances_of(tensors, max_instances)
         return Request(instances, _id(document.get("id")), parameters, outputs, scalar, binary_outputs, binary_default)
 
     def encode(self, response: Response, identity: Identity, specs: Mapping[str, OutputSpec]) -> Reply:

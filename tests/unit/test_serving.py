@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tracemalloc
 
 import pytest
 
@@ -34,6 +35,38 @@ def ask(zoo, load, caplog):
 
 def tensor(*texts, **own):
     return {"inputs": [{"name": "t", "shape": [len(texts)], "datatype": "BYTES", "data": list(texts)}], **own}
+
+
+def tokens(shape, data=()):
+    return {"inputs": [{"name": "input_ids", "shape": shape, "datatype": "INT64", "data": data}]}
+
+
+FIELDS = [{"name": name, "shape": -1, "datatype": "BYTES", "data": ["a"] * 9000} for name in ("question", "context")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [1] * 9000},
+        [1] * 9000,
+        tensor(*["{"] * 9000),
+        {"inputs": [*tensor(*["{"] * 4500)["inputs"], *tensor(*["{"] * 4500)["inputs"]]},
+        {"inputs": FIELDS},
+        tokens([9000, 1], [1] * 9000),
+        tokens([9000, 0]),
+        tokens(-1, [[]] * 9000),
+    ],
+    ids=["V1", "raw", "V2", "two tensors", "fields", "tokens", "no tokens", "nested"],
+)
+def test_too_many_instances_are_refused_before_they_are_made(body):
+    body = json.dumps(body).encode()
+    tracemalloc.start()
+    call = serving.decode(body, {"content-type": "application/json"}, max_instances=4096)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(call.error) == "the request has 9000 instances; max_instances is 4096"
+    # What was parsed is there; nine thousand instances and their refusals would be more.
+    assert peak < 2.5 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,17 @@ def test_a_shape_against_the_nesting_is_refused(shape, filled):
     assert str(caught.value) == f"inputs[0].shape {filled} does not fit its data, nested as [2, 3]"
 
 
+@pytest.mark.parametrize("shape", [[2, 0], [10**15, 0], [2**63, 0]])
+def test_rows_without_tokens_are_refused_and_not_made(shape):
+    with pytest.raises(InvalidRequestError, match="inputs: input_ids has rows without tokens"):
+        decode(shape, [])
+
+
+@pytest.mark.parametrize("length", [0, 5, 2**63])
+def test_no_rows_are_no_instances_of_any_length(length):
+    assert decode([0, length], []).instances == []
+
+
 @pytest.mark.parametrize("shape", [-1, [-1], [2, 2]])
 def test_nested_texts_are_as_many_instances(shape):
     assert decode(shape, [["a", "b"], ["c", "d"]], "t", "BYTES").instances == ["a", "b", "c", "d"]
