@@ -15,6 +15,8 @@ MULTIPART = "multipart/form-data"
 FIELDS = ("body", "data")
 """Of a form, what may hold the body."""
 MAX_PARTS = 32
+MAX_HEAD = 4096
+"""Bytes of a part's headers, and of the content type: Python reads their parameters in the square of the time."""
 _FORM = re.compile(rb"(?:[\w.%%+-]*=[^&]*&){0,%d}(?:body|data)=" % (MAX_PARTS - 1))
 """Bounded: the regular expression keeps a place to come back to for each field that it passes."""
 
@@ -61,6 +63,8 @@ def _field(fields: Mapping[str, bytes]) -> bytes:
 
 def _parts(body: bytes, content_type: str) -> dict[str, bytes]:
     """The fields of a multipart form (RFC 7578) by name."""
+    if len(content_type) > MAX_HEAD:
+        raise InvalidRequestError(f"header content-type has more than {MAX_HEAD} characters")
     boundary = _header("content-type", content_type).get_boundary()
     if boundary is None:
         raise InvalidRequestError(f"header content-type: {MULTIPART} needs a boundary")
@@ -70,7 +74,9 @@ def _parts(body: bytes, content_type: str) -> dict[str, bytes]:
         raise InvalidRequestError(f"the body is no {MULTIPART} of {MAX_PARTS} parts at most with the stated boundary")
     fields: dict[str, bytes] = {}
     for part in parts[:-1]:
-        head, _, content = part.partition(b"\r\n\r\n")
+        head, end, content = part.partition(b"\r\n\r\n")
+        if not end or len(head) > MAX_HEAD:
+            raise InvalidRequestError(f"a part of the form has no end of its headers, or more than {MAX_HEAD} bytes")
         headers = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip())
         fields[str(headers.get_param("name", header="content-disposition"))] = content
     return fields

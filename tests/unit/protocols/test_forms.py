@@ -10,7 +10,7 @@ import pytest
 
 from bert_handler.errors import InvalidRequestError
 from bert_handler.protocols import unwrapped
-from bert_handler.protocols.forms import MAX_PARTS, MULTIPART, URLENCODED
+from bert_handler.protocols.forms import MAX_HEAD, MAX_PARTS, MULTIPART, URLENCODED
 
 BINARY = bytes(range(256)) + "東京\r\n\r\n--x\r\n".encode()
 
@@ -41,6 +41,19 @@ def test_a_body_of_many_fields_costs_next_to_nothing():
     tracemalloc.stop()
 
 
+HEADERS = [b"a: b\r\n" * 200_000, b'Content-Disposition: form-data; name="' + b";" * 100_000]
+
+
+@pytest.mark.parametrize("head", HEADERS, ids=["many", "quoted"])
+def test_headers_of_a_part_cost_next_to_nothing(head):
+    started = time.perf_counter()
+    with pytest.raises(InvalidRequestError, match=f"more than {MAX_HEAD} bytes"):
+        unwrapped(b"--x\r\n" + head + b"\r\n\r\na text\r\n--x--", {"content-type": f"{MULTIPART}; boundary=x"})
+    with pytest.raises(InvalidRequestError, match=f"more than {MAX_HEAD} characters"):
+        unwrapped(b"a text", {"content-type": f'{MULTIPART}; boundary="' + ";" * 60_000})
+    assert time.perf_counter() - started < 0.2
+
+
 def test_what_curl_calls_a_form_is_the_body():
     headers = {"content-type": URLENCODED}
     for body in (b'{"instances": ["a=b&c"]}', b"a text = data=", b"", b"\xff"):
@@ -60,6 +73,7 @@ def test_what_curl_calls_a_form_is_the_body():
         (b"a text", f"{MULTIPART}; boundary=x", "stated boundary"),
         (b"--x\r\n\r\na", f"{MULTIPART}; boundary=x", "stated boundary"),
         (b"--x\r\n" * 1_000_000 + b"--x--", f"{MULTIPART}; boundary=x", f"{MAX_PARTS} parts"),
+        (b"--x\r\na\r\n--x--", f"{MULTIPART}; boundary=x", "no end of its headers"),
         (sent(files={"a": (None, "1"), "b": (None, "2")})[0], None, "no field data"),
     ],
 )
