@@ -107,9 +107,7 @@ def _decoded(
     body: Body, headers: Mapping[str, str], protocol: Protocol | None, streams: bool, max_instances: int | None
 ) -> Call:
     try:
-        _check_form(body, headers)
-        if isinstance(body, bytes):
-            body = unwrapped(body, headers)
+        body = _taken(body, headers)
         if protocol is None:
             protocol, body = detect(body, headers)
         request = _timed(protocol.decode(body, headers, max_instances), headers)
@@ -125,12 +123,21 @@ def _decoded(
         return Call(error=InternalError())
 
 
-def _check_form(body: Body, headers: Mapping[str, str]) -> None:
-    if isinstance(body, (bytes, bytearray)) and not body:
-        raise InvalidRequestError("the body is empty; send a text, or JSON with inputs (V2) or instances (V1)")
+def _taken(body: Body, headers: Mapping[str, str]) -> Body:
+    """The body, out of its form where it is in one; InvalidRequestError where it is empty or compressed."""
+    _check_filled(body)
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequestError(f"Content-Encoding {quoted(encoding)} is not taken; send the body uncompressed")
+    if isinstance(body, bytes):
+        body = unwrapped(body, headers)
+        _check_filled(body)
+    return body
+
+
+def _check_filled(body: Body) -> None:
+    if isinstance(body, (bytes, bytearray)) and not body:
+        raise InvalidRequestError("the body is empty; send a text, or JSON with inputs (V2) or instances (V1)")
 
 
 def _timed(request: Request, headers: Mapping[str, str]) -> Request:

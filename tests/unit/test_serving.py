@@ -104,6 +104,18 @@ def test_half_of_a_character_in_an_explanations_options_is_named(ask, model, opt
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", "text/plain"),
+        (b"data=", "application/x-www-form-urlencoded"),
+        (b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n\r\n--x--', "multipart/form-data; boundary=x"),
+    ],
+)
+def test_an_empty_body_is_refused_in_a_form_too(body, content_type):
+    assert str(serving.decode(body, {"content-type": content_type}).error).startswith("the body is empty; ")
+
+
 @pytest.mark.parametrize("body", [b'{"instances": ["a"]}', b'["a"]'])
 @pytest.mark.parametrize("space", [b"", b"\n" * 64, b" \t\r\n" * 5000], ids=len)
 def test_json_behind_any_space_is_json(ask, body, space):
