@@ -12,11 +12,15 @@ from bert_handler.protocols.base import Body, Protocol, check_count, failed, tru
 from bert_handler.protocols.v1 import instance_of, output_names, plain
 from bert_handler.schema import Failure, Identity, Instance, OutputSpec, Reply, Request, Response
 
+MAX_HEADER = 2048
+"""Characters of `X-Truncated`: many clients and proxies take no answer with a header of 4 or 8 KB."""
+
 
 class Raw(Protocol):
     """A lone label answers as plain text, anything else as JSON.
 
-    A JSON list is N instances, never a pair. Truncation is told in the header `X-Truncated`.
+    A JSON list is N instances, never a pair. Truncation is told in the header `X-Truncated`; of a long list, only
+    that something was cut.
     """
 
     name = "raw"
@@ -46,8 +50,15 @@ class Raw(Protocol):
             return error
         answers = [plain(item, response.outputs) for item in response.predictions]
         value = answers[0] if response.request.scalar else answers
-        notes = truncation_notes(response)
-        headers = {"X-Truncated": jsonio.dumps(notes).decode()} if notes else {}
+        headers = _truncation_header(response)
         if isinstance(value, str):
             return Reply(value.encode("utf-8"), content_type="text/plain; charset=utf-8", headers=headers)
         return Reply(jsonio.dumps(value), headers=headers)
+
+
+def _truncation_header(response: Response) -> dict[str, str]:
+    notes = truncation_notes(response)
+    if not notes:
+        return {}
+    told = jsonio.dumps(notes).decode()
+    return {"X-Truncated": told if len(told) <= MAX_HEADER else '{"truncated":true}'}
