@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import Union
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, Union
 
 from bert_handler.deadlines import expired
 from bert_handler.errors import (
@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 Slot = Union[Failure, EncodedExample]
 """One instance: its rows, or why it has none."""
+Owner = TypeVar("Owner")
+
+PART_CHARACTERS = 2**18
+"""Of texts in one tokenizer call, far more than most requests have: each may take 200 bytes until it is cut."""
 
 
 class Intake:
@@ -39,17 +43,22 @@ class Intake:
         self._config = task.model.config
 
     def slots(self, requests: Sequence[Request]) -> list[list[Slot]]:
-        """The instances of each request, at least one, tokenized together."""
-        parsed = [self._parse(request) for request in requests]
-        examples = [item for items in parsed for item in items if isinstance(item, Example)]
-        callers = [it.caller for it, items in zip(requests, parsed) for item in items if isinstance(item, Example)]
+        """The instances of each request, at least one, tokenized together.
+
+        What is left of a request that has too many tokens is not tokenized.
+        """
+        asked = [_Asked(request, self._parse(request)) for request in requests]
         with measure_all([request.trace for request in requests], "tokenize"):
-            encoded = iter(self._encode(examples, callers))
-        found = []
-        for request, items in zip(requests, parsed):
-            slots = [next(encoded) if isinstance(item, Example) else item for item in items]
-            found.append(self._bounded(slots) if request.bounded else slots)
-        return found
+            for part in parts([(own, item) for own in asked for item in own.items if isinstance(item, Example)]):
+                self._encode_part([(own, example) for own, example in part if own.refusal is None])
+        return [own.slots() for own in asked]
+
+    def _encode_part(self, part: Sequence[tuple[_Asked, Example]]) -> None:
+        callers = [own.request.caller for own, _ in part]
+        for (own, _), slot in zip(part, self._encode([example for _, example in part], callers)):
+            own.encoded.append(slot)
+        for own in dict.fromkeys(own for own, _ in part if own.request.bounded):
+            own.bound(self._config.max_request_tokens)
 
     def size(self, request: Request) -> Size | None:
         """How much text is made of a request; None where that is no more than the client has sent."""
@@ -98,14 +107,42 @@ class Intake:
             return [Failure(InternalError())]
         return [Failure(item) if isinstance(item, RequestError) else item for item in encoded]
 
-    def _bounded(self, slots: list[Slot]) -> list[Slot]:
-        """The instances of one request, all refused where they are too much together."""
-        total, limit = 0, self._config.max_request_tokens
-        for slot in slots:
-            if isinstance(slot, EncodedExample):
-                for row in slot.rows:
-                    total += row.length
-        if total <= limit:
-            return slots
-        error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")
-        return [slot if isinstance(slot, Failure) else Failure(error) for slot in slots]
+
+class _Asked:
+    """A request, its instances, and those that are tokenized.  refusal: of all, where they are too much together."""
+
+    def __init__(self, request: Request, items: Sequence[Example | Failure]) -> None:
+        self.request = request
+        self.items = items
+        self.encoded: list[Slot] = []
+        self.refusal: Failure | None = None
+
+    def bound(self, limit: int) -> None:
+        """Refuse all where those that are tokenized have more than `limit` tokens together."""
+        total = sum(slot.n_kept for slot in self.encoded if isinstance(slot, EncodedExample))
+        if total > limit:
+            error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")
+            self.refusal = Failure(error)
+
+    def slots(self) -> list[Slot]:
+        """All instances, each in its place."""
+        encoded, refusal = iter(self.encoded), self.refusal
+        if refusal is None:
+            return [next(encoded) if isinstance(item, Example) else item for item in self.items]
+        found = [next(encoded, refusal) if isinstance(item, Example) else item for item in self.items]
+        return [slot if isinstance(slot, Failure) else refusal for slot in found]
+
+
+def parts(examples: Sequence[tuple[Owner, Example]]) -> Iterator[list[tuple[Owner, Example]]]:
+    """Examples with who asked for them, as many at a time as one tokenizer call takes; one at least."""
+    part: list[tuple[Owner, Example]] = []
+    n_characters = 0
+    for owner, example in examples:
+        own = example.n_characters
+        if part and n_characters + own > PART_CHARACTERS:
+            yield part
+            part, n_characters = [], 0
+        part.append((owner, example))
+        n_characters += own
+    if part:
+        yield part

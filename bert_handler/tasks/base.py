@@ -295,7 +295,7 @@ class Task(ABC):
             self._check_rows(len(rows))
         except RequestError as exc:
             return exc
-        return EncodedExample(example, sequences, rows)
+        return EncodedExample(example, [sequence.released() for sequence in sequences], rows)
 
     def rows(self, example: Example, sequence: Encoded) -> list[Row]:
         """The engine rows of one sequence, one a window; InvalidRequestError where it has no token at all."""

@@ -42,6 +42,11 @@ class Example(NamedTuple):
     parameters: Mapping[str, Any]
     tokens: Tokens | None = None
 
+    @property
+    def n_characters(self) -> int:
+        """Of all its texts, each once."""
+        return sum(len(value) if isinstance(value, str) else sum(map(len, value)) for value in self.fields.values())
+
 
 class EncodedExample(NamedTuple):
     """One instance ready for the engine: its sequences, and the rows of all their windows."""
@@ -49,6 +54,12 @@ class EncodedExample(NamedTuple):
     example: Example
     sequences: Sequence[Encoded]
     rows: Sequence[Row]
+
+    @property
+    def n_kept(self) -> int:
+        """Tokens that are kept for it: those of its rows, and where offsets are needed all that its texts have."""
+        whole = sum(sequence.n_tokens for sequence in self.sequences if sequence.encoding is not None)
+        return max(whole, sum(row.length for row in self.rows))
 
     @property
     def n_tokens(self) -> int:

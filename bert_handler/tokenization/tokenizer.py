@@ -34,6 +34,7 @@ class Encoded(NamedTuple):
 
     windows: index vectors into the full encoding, one an engine row; more than one with stride.
     n_tokens: of the whole text, special tokens included.
+    encoding: the tokenizer's own, where character offsets are needed.
     """
 
     full: Mapping[str, IntArray]
@@ -48,6 +49,12 @@ class Encoded(NamedTuple):
             return self.full
         kept = self.windows[window]
         return {name: values[kept] for name, values in self.full.items()}
+
+    def released(self) -> Encoded:
+        """Without the tokens that were cut, where no offsets tell of them."""
+        if not self.truncated or self.encoding is not None:
+            return self
+        return self._replace(full=self.inputs(0), windows=[_places(len(self.windows[0]))])
 
 
 class _Shared:
@@ -115,7 +122,10 @@ class TextTokenizer:
         left = [text for text, item in zip(texts, known) if item is None]
         call = self.backend.encode_batch if offsets else self._encode_fast
         encodings = iter(call(left, add_special_tokens=True) if left else ())
-        return [self._window(next(encodings), rule) if item is None else item for item, rule in zip(known, truncations)]
+        return [
+            self._window(next(encodings), rule, offsets=offsets) if item is None else item
+            for item, rule in zip(known, truncations)
+        ]
 
     def encode_pairs(
         self, pairs: Sequence[tuple[str, str]], truncations: Sequence[Truncation]
@@ -146,10 +156,8 @@ class TextTokenizer:
         if rule.fits(whole.n_tokens):
             return whole
         found = self._cut(whole, template.sequence_ids(texts), rule)
-        if not isinstance(found, Encoded) or not found.truncated:
-            return found
         # What was cut would be kept once a pair.
-        return found._replace(full=found.inputs(0), windows=[_places(len(found.windows[0]))])
+        return found.released() if isinstance(found, Encoded) else found
 
     def _known(self, texts: Sequence[Text], truncations: Sequence[Truncation]) -> list[Encoded | None]:
         """Texts of known words that need not be cut; None for the others."""
@@ -221,8 +229,10 @@ class TextTokenizer:
                 arrays[name] = np.asarray(type_ids, dtype=np.int64) if told else _zeros(length)
         return Encoded(arrays, [_places(length)], length, encoding=encoding)
 
-    def _window(self, encoding: tokenizers.Encoding, rule: Truncation) -> Encoded | RequestTooLargeError:
-        whole = self._whole(encoding.ids, encoding.type_ids, encoding)
+    def _window(
+        self, encoding: tokenizers.Encoding, rule: Truncation, *, offsets: bool
+    ) -> Encoded | RequestTooLargeError:
+        whole = self._whole(encoding.ids, encoding.type_ids, encoding if offsets else None)
         if rule.fits(whole.n_tokens):
             return whole
         return self._cut(whole, np.array([SPECIAL if item is None else item for item in encoding.sequence_ids]), rule)
