@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from bert_handler import intake
@@ -65,6 +67,19 @@ def test_nothing_is_kept_of_what_was_cut(predictor):
     assert sequence.n_tokens > limit
     assert {name: len(values) for name, values in sequence.full.items()} == dict.fromkeys(sequence.full, limit)
     assert sequence.inputs(0)["input_ids"].tolist() == slot.rows[0].inputs["input_ids"].tolist()
+
+
+@pytest.mark.parametrize("parameters", [{"truncation": "error"}, {"truncation": "stride", "stride": 40}])
+def test_nothing_is_kept_of_what_was_refused(zoo, load, parameters):
+    predictor = load(zoo("bert", "sequence_classification"), max_length=8, max_queue_rows=100)
+    texts = [LONG] * 50
+    predictor._intake.slots([Request(texts[:1])])
+    tracemalloc.start()
+    slots = predictor._intake.slots([Request(texts, parameters=parameters)])[0]
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert {type(slot.error) for slot in slots} == {RequestTooLargeError}
+    assert kept < 50 * 2000
 
 
 def test_tokens_whose_offsets_are_kept_count_whole(zoo, load):
