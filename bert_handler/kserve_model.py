@@ -85,6 +85,7 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
                 answer = await self._arrivals.answer(call, small=small)
         except asyncio.CancelledError:
             serving.ended(self.predictor, call, CLIENT_GONE)
+            record(self.name, self.metrics, headers, CLIENT_GONE, time.perf_counter() - started)
             raise
         if small:
             return self._counted(answer, headers, started)

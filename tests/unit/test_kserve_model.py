@@ -70,6 +70,18 @@ async def test_a_client_that_goes_takes_its_explanation_along(model, gate):
     assert not queue._waiting
 
 
+async def test_a_client_that_goes_is_counted_and_logged(model, gate, caplog):
+    caplog.set_level("DEBUG", REQUEST_LOGGER)
+    before = Counter(model.metrics.requests)
+    task = asyncio.ensure_future(model.reply(b"a fox", {**EXPLAIN, "x-request-id": "r-18"}, None))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.metrics.requests - before == {"499": 1}
+    assert caplog.messages[0].startswith("m request_id='r-18' status=499 ")
+
+
 async def test_a_model_that_stops_answers_its_explanations_and_refuses_others(zoo):
     model = LocalModel("m", Predictor.load(zoo("bert", "sequence_classification"), device="cpu", environ={}))
     accepted = [asyncio.ensure_future(model.reply(b"a fox", EXPLAIN, None)) for _ in range(3)]
