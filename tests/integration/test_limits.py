@@ -79,7 +79,8 @@ def test_larger_bodies_are_refused(narrow):
 
 
 def message(**own):
-    contents = {"bytes_contents": [b"a fox"] * 2}
+    # Its answer has all 40 tokens, where others end with the first.
+    contents = {"bytes_contents": [b"Paris"] * 2}
     tensor = {"name": "t", "datatype": "BYTES", "shape": [2], "contents": contents}
     return pb.ModelInferRequest(model_name="m", inputs=[tensor], parameters={"max_new_tokens": {"int64_param": 40}})
 
