@@ -1,4 +1,4 @@
-"""From requests to rows: all requests that come together are checked, tokenized in one call, and bounded."""
+"""From requests to rows: all requests that come together are checked, tokenized together, and bounded."""
 
 from __future__ import annotations
 
@@ -55,10 +55,9 @@ class Intake:
 
     def _encode_part(self, part: Sequence[tuple[_Asked, Example]]) -> None:
         callers = [own.request.caller for own, _ in part]
+        limit = self._config.max_request_tokens
         for (own, _), slot in zip(part, self._encode([example for _, example in part], callers)):
-            own.encoded.append(slot)
-        for own in dict.fromkeys(own for own, _ in part if own.request.bounded):
-            own.bound(self._config.max_request_tokens)
+            own.add(slot, limit)
 
     def size(self, request: Request) -> Size | None:
         """How much text is made of a request; None where that is no more than the client has sent."""
@@ -114,35 +113,36 @@ class _Asked:
     def __init__(self, request: Request, items: Sequence[Example | Failure]) -> None:
         self.request = request
         self.items = items
-        self.encoded: list[Slot] = []
         self.refusal: Failure | None = None
+        self._encoded: list[Slot] = []
+        self._n_tokens = 0
 
-    def bound(self, limit: int) -> None:
-        """Refuse all where those that are tokenized have more than `limit` tokens together."""
-        total = sum(slot.n_kept for slot in self.encoded if isinstance(slot, EncodedExample))
-        if total > limit:
-            error = RequestTooLargeError(f"the request has {total} tokens; max_request_tokens is {limit}")
-            self.refusal = Failure(error)
+    def add(self, slot: Slot, limit: int) -> None:
+        """Add the next that is tokenized; refuse all where they have more than `limit` tokens together."""
+        self._encoded.append(slot)
+        if isinstance(slot, EncodedExample):
+            self._n_tokens += slot.n_kept
+            if self._n_tokens > limit and self.request.bounded:
+                message = f"the request has more tokens than max_request_tokens, which is {limit}"
+                self.refusal = Failure(RequestTooLargeError(message))
 
     def slots(self) -> list[Slot]:
         """All instances, each in its place."""
-        encoded, refusal = iter(self.encoded), self.refusal
+        encoded, refusal = iter(self._encoded), self.refusal
         if refusal is None:
             return [next(encoded) if isinstance(item, Example) else item for item in self.items]
         found = [next(encoded, refusal) if isinstance(item, Example) else item for item in self.items]
         return [slot if isinstance(slot, Failure) else refusal for slot in found]
 
 
-def parts(examples: Sequence[tuple[Owner, Example]]) -> Iterator[list[tuple[Owner, Example]]]:
+def parts(examples: Sequence[tuple[Owner, Example]]) -> Iterator[Sequence[tuple[Owner, Example]]]:
     """Examples with who asked for them, as many at a time as one tokenizer call takes; one at least."""
-    part: list[tuple[Owner, Example]] = []
-    n_characters = 0
-    for owner, example in examples:
+    start = n_characters = 0
+    for index, (_, example) in enumerate(examples):
         own = example.n_characters
-        if part and n_characters + own > PART_CHARACTERS:
-            yield part
-            part, n_characters = [], 0
-        part.append((owner, example))
+        if index > start and n_characters + own > PART_CHARACTERS:
+            yield examples[start:index]
+            start, n_characters = index, 0
         n_characters += own
-    if part:
-        yield part
+    if examples:
+        yield examples[start:]

@@ -172,7 +172,7 @@ class Predictor:
         waiters: Sequence[Waiter] = (),
         announce: Announce = resolve_futures,
     ) -> list[Pending]:
-        """Check and tokenize requests (one tokenizer call) and queue their rows.
+        """Check and tokenize requests together, and queue their rows.
 
         deadline: time.monotonic() after which nothing is computed, also of those that state a later one.
         waiters, announce: of each request's ticket; by default a thread waits for a future.

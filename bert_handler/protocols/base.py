@@ -45,7 +45,7 @@ def parse_json(body: Body) -> Any:
 def check_count(n_instances: int, max_instances: int | None) -> None:
     """RequestTooLargeError where a request has more instances than one may have; None for any number.
 
-    Asked before they are made: a refused one may take four hundred times its bytes.
+    The protocols ask before they make them: a refused one may take four hundred times its bytes.
     """
     if max_instances is not None and n_instances > max_instances:
         raise RequestTooLargeError(f"the request has {n_instances} instances; max_instances is {max_instances}")

@@ -1,7 +1,7 @@
 """Requests on an event loop: those that come in one turn are begun together, those of one forward answered together.
 
-A turn takes one tokenizer call and one lock of the queue, a forward wakes the loop once, and what is done
-for several requests in a row finds its code in the caches that the forwards beside it wipe.
+A turn takes one tokenizer call and one lock of the queue, where little text came, a forward wakes the loop once, and
+what is done for several requests in a row finds its code in the caches that the forwards beside it wipe.
 """
 
 from __future__ import annotations

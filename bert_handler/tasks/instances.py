@@ -45,7 +45,10 @@ class Example(NamedTuple):
     @property
     def n_characters(self) -> int:
         """Of all its texts, each once."""
-        return sum(len(value) if isinstance(value, str) else sum(map(len, value)) for value in self.fields.values())
+        total = 0
+        for value in self.fields.values():
+            total += len(value) if isinstance(value, str) else sum(map(len, value))
+        return total
 
 
 class EncodedExample(NamedTuple):
@@ -58,8 +61,13 @@ class EncodedExample(NamedTuple):
     @property
     def n_kept(self) -> int:
         """Tokens that are kept for it: those of its rows, and where offsets are needed all that its texts have."""
-        whole = sum(sequence.n_tokens for sequence in self.sequences if sequence.encoding is not None)
-        return max(whole, sum(row.length for row in self.rows))
+        whole = in_rows = 0
+        for sequence in self.sequences:
+            if sequence.encoding is not None:
+                whole += sequence.n_tokens
+        for row in self.rows:
+            in_rows += row.length
+        return max(whole, in_rows)
 
     @property
     def n_tokens(self) -> int:

@@ -52,9 +52,10 @@ class Encoded(NamedTuple):
 
     def released(self) -> Encoded:
         """Without the tokens that were cut, where no offsets tell of them."""
-        if not self.truncated or self.encoding is not None:
+        n_kept = len(self.windows[0])
+        if not self.truncated or self.encoding is not None or n_kept == len(self.full["input_ids"]):
             return self
-        return self._replace(full=self.inputs(0), windows=[_places(len(self.windows[0]))])
+        return self._replace(full=self.inputs(0), windows=[_places(n_kept)])
 
 
 class _Shared:

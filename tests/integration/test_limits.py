@@ -27,7 +27,7 @@ REFUSED = [
     ({"instances": ["a"] * 4}, 413, "the request has 4 instances; max_instances is 3"),
     ({"instances": ["a " * 100]}, 413, "tokens; max_input_tokens is 60"),
     ({"instances": ["a" * 2001]}, 413, "text has 2001 characters; max_input_chars is 2000"),
-    ({"instances": ["a " * 20] * 3}, 413, "tokens; max_request_tokens is 70"),
+    ({"instances": ["a " * 20] * 3}, 413, "more tokens than max_request_tokens, which is 70"),
     ({"instances": ["a"], "parameters": {"max_new_tokens": 10}}, 400, "max_new_tokens_limit"),
     ({"instances": ["a"], "parameters": {"max_new_tokens_limit": 10}}, 400, "a request cannot change it"),
 ]
