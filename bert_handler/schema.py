@@ -39,8 +39,8 @@ class Failure:
     error: RequestError
 
     def __post_init__(self) -> None:
-        # Its frames would keep what was made of the instance, all its tokens for one, until the answer is sent.
-        self.error.__traceback__ = None
+        # Their frames would keep what was made of the instance, all its tokens for one, until the answer is sent.
+        self.error.__traceback__ = self.error.__cause__ = self.error.__context__ = None
 
 
 Instance = Union[str, Mapping[str, Any], Tokens, Failure]
