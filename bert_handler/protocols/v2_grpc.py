@@ -143,7 +143,7 @@ def contents_block(tensor: Any, field: str) -> bytes:
         raise InvalidRequestError(f"{field}.contents must use {CONTENTS[datatype]} for {datatype}")
     if datatype in DTYPES and len(values):
         array = np.array(values)
-        if not np.array_equal(array.astype(DTYPES[datatype]), array):
+        if not np.array_equal(array.astype(DTYPES[datatype]), array, equal_nan=True):
             raise InvalidRequestError(f"{field}.contents has a value that is no {datatype}")
     return to_bytes(datatype, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from email.utils import formatdate
@@ -334,11 +335,21 @@ def test_grpc_answers_may_have_raw_contents_or_typed_ones(raw):
         {"name": name, "datatype": datatype, "shape": [1], **({} if raw else {"contents": contents})}
         for name, (datatype, contents) in typed.items()
     ]
-    answer = message_type("ModelInferResponse")(model_name="m", outputs=outputs, raw_output_contents=blocks)
-    assert answer_document(answer)["outputs"] == [
+    assert answer_document(_answer(*outputs, raw_output_contents=blocks))["outputs"] == [
         {"name": "predict", "shape": [1], "datatype": "BYTES", "data": ["yes"]},
         {"name": "score", "shape": [1], "datatype": "FP32", "data": [0.5]},
     ]
+
+
+def test_a_grpc_answer_has_a_failed_instance_as_not_a_number():
+    output = {"name": "score", "datatype": "FP32", "shape": [2], "contents": {"fp32_contents": [0.5, math.nan]}}
+    ((good, failed),) = (item["data"] for item in answer_document(_answer(output))["outputs"])
+    assert good == 0.5
+    assert math.isnan(failed)
+
+
+def _answer(*outputs, **other):
+    return message_type("ModelInferResponse")(model_name="m", outputs=outputs, **other)
 
 
 def _fields(message):
