@@ -108,6 +108,8 @@ def test_half_of_a_character_in_an_explanations_options_is_named(ask, model, opt
     ("body", "content_type"),
     [
         (b"", "text/plain"),
+        ("", "text/plain"),
+        ("", ""),
         (b"data=", "application/x-www-form-urlencoded"),
         (b'--x\r\nContent-Disposition: form-data; name="data"\r\n\r\n\r\n--x--', "multipart/form-data; boundary=x"),
     ],
