@@ -71,11 +71,12 @@ class LocalModel(kserve.Model):  # type: ignore[misc, unused-ignore]
         """
         started = time.perf_counter()
         small = len(body) <= LOOP_BYTES
-        if small:
-            call = self._decode(body, headers, protocol)
-        else:
-            call = await asyncio.to_thread(self._decode, body, headers, protocol)
+        call = Call()
         try:
+            if small:
+                call = self._decode(body, headers, protocol)
+            else:
+                call = await asyncio.to_thread(self._decode, body, headers, protocol)
             if call.request is None:
                 answer = Answer(call)
             elif call.kind == "explain":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from bert_handler.errors import (
 from bert_handler.metrics import ModelMetrics, caller_of, record
 from bert_handler.protocols import PROTOCOL_HEADER, Protocol, error_reply, is_form, unwrapped
 from bert_handler.schema import Reply
+from bert_handler.server.asgi import CLIENT_GONE
 from bert_handler.server.routes import Events, begun
 from bert_handler.serving import EVENT_STREAM, EXPLAIN_HEADER, error_event
 from bert_handler.tracing import REQUEST_HEADERS
@@ -167,7 +169,11 @@ class FrontModel(kserve.Model):  # type: ignore[misc, unused-ignore]
     async def reply(self, body: bytes, headers: Mapping[str, str], protocol: Protocol | None) -> Reply:
         """Forward one body, count it, and log its id."""
         started = time.perf_counter()
-        reply = await self._reply(body, headers, protocol)
+        try:
+            reply = await self._reply(body, headers, protocol)
+        except asyncio.CancelledError:
+            record(self.name, self.metrics, headers, CLIENT_GONE, time.perf_counter() - started)
+            raise
         record(self.name, self.metrics, headers, reply.status, time.perf_counter() - started)
         return reply
 

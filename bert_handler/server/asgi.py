@@ -40,7 +40,7 @@ from bert_handler.server.guard import STOPPING, Guard
 logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
-"""What the log and the metrics have of it, as nginx's: no such status is sent."""
+"""What the log and the metrics have of it, as nginx's, and of what is cut off at the end: no such status is sent."""
 BODY_TIMEOUT_S = 60
 WATCH_AFTER_S = 0.25
 """Most bodies and answers are there sooner than it pays to look after their client."""

@@ -24,7 +24,7 @@ from bert_handler.server.asgi import HARDENING, Application
 from bert_handler.server.routes import Routes
 
 pytest.importorskip("kserve")
-from bert_handler.kserve_model import LocalModel
+from bert_handler.kserve_model import LOOP_BYTES, LocalModel
 from bert_handler.server.arrivals import tell
 from bert_handler.server.repository import Repository
 from bert_handler.serving import freeze_heap
@@ -70,10 +70,14 @@ async def test_a_client_that_goes_takes_its_explanation_along(model, gate):
     assert not queue._waiting
 
 
-async def test_a_client_that_goes_is_counted_and_logged(model, gate, caplog):
+@pytest.mark.parametrize("body", [b"a fox", b"a fox " * LOOP_BYTES], ids=len)
+async def test_a_client_that_goes_is_counted_and_logged(model, gate, caplog, monkeypatch, body):
     caplog.set_level("DEBUG", REQUEST_LOGGER)
     before = Counter(model.metrics.requests)
-    task = asyncio.ensure_future(model.reply(b"a fox", {**EXPLAIN, "x-request-id": "r-18"}, None))
+    if len(body) > LOOP_BYTES:
+        # It goes while its body is decoded.
+        monkeypatch.setattr(model, "_decode", lambda *given: gate.wait(10))
+    task = asyncio.ensure_future(model.reply(body, {**EXPLAIN, "x-request-id": "r-18"}, None))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -119,6 +119,16 @@ def answering():
     return make
 
 
+async def test_a_client_that_goes_is_counted(front, monkeypatch):
+    monkeypatch.setattr(front, "_reply", lambda *given: asyncio.sleep(10))
+    task = asyncio.ensure_future(front.reply(b"a", {}, None))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert front.metrics.requests == {"499": 1}
+
+
 async def test_a_stream_is_passed_on_and_counted_at_its_end(answering):
     body = Body()
     model = answering(200, headers={"content-type": "text/event-stream"}, stream=body)
