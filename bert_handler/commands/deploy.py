@@ -61,7 +61,7 @@ def deploy(
     """Copy archive and settings to the volume, check them, apply the manifest, wait for Ready.
 
     A run that failed is finished by the next one. Memory and workers are planned for the engine and dtype that the
-    variables of an own manifest set, else the archive's settings.
+    variables of an own manifest's predictor set, else the archive's settings.
 
     Example: bert-handler deploy BERTSeqClassification.mar --name torchserve-bert-v2
     --claim task-pv-claim --pod model-store-pod --container model-store -n kubeflow-user-example-com
@@ -73,9 +73,9 @@ def deploy(
     from bert_handler.packaging.objects import (
         find_service,
         mark_revision,
+        predictor_variables,
         read_objects,
         render_objects,
-        stated_variables,
     )
     from bert_handler.unpacking import sha256
 
@@ -83,7 +83,7 @@ def deploy(
     if manifest is not None and (claim or image):
         raise ConfigError("--claim and --image are for a manifest that is made; write them into the own --manifest")
     objects = [] if manifest is None else read_objects(manifest)
-    variables = stated_variables(objects)
+    variables = {} if manifest is None else predictor_variables(objects, name)
     facts = ModelFacts.of_archive(archive, variables)
     memory = memory or default_memory(host, device, facts.weight_bytes)
     settings, threads = _settings(config, archive, route, host, cpu, memory, variables)

@@ -53,11 +53,23 @@ def find_service(objects: Sequence[Any], name: str) -> Any:
     raise ConfigError(f"the manifest has no InferenceService {name!r}; it has {', '.join(object_names(objects))}")
 
 
-def stated_variables(objects: Any) -> dict[str, str]:
-    """What `env` says anywhere in a manifest, by name; variables that come from a Secret or the like are left out."""
-    parts = objects.values() if isinstance(objects, dict) else objects if isinstance(objects, list) else ()
-    found = {name: value for part in parts for name, value in stated_variables(part).items()}
-    env = objects.get("env") if isinstance(objects, dict) else None
+def predictor_variables(objects: Sequence[Any], name: str) -> dict[str, str]:
+    """Variables that a service's predictor sets, over those of its runtime where the manifest has it.
+
+    Those that come from a Secret or the like are left out.  Raises as `find_service`.
+    """
+    predictor = find_service(objects, name)["spec"]["predictor"]
+    model = predictor.get("model")
+    named = model.get("runtime") if isinstance(model, dict) else None
+    runtimes = [item for item in objects if item["kind"].endswith("ServingRuntime")]
+    return _stated_variables([*(item for item in runtimes if named in (None, item["metadata"]["name"])), predictor])
+
+
+def _stated_variables(part: Any) -> dict[str, str]:
+    """What `env` says anywhere in it, by name: the last one."""
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    found = {name: value for item in inner for name, value in _stated_variables(item).items()}
+    env = part.get("env") if isinstance(part, dict) else None
     stated = [item for item in env if isinstance(item, dict)] if isinstance(env, list) else []
     return {**found, **{str(item.get("name")): item["value"] for item in stated if isinstance(item.get("value"), str)}}
 

@@ -244,16 +244,35 @@ def test_workers_of_a_pod_share_its_cores(cluster, host, workers, threads):
     assert threads_of(cluster) == (threads, threads)
 
 
-def test_memory_is_planned_for_what_an_own_manifest_sets(cluster, capsys):
+HALVED = "env: [{name: OTHER, valueFrom: {}}, {name: BERT_HANDLER_DTYPE, value: float16}]"
+WHOLE = HALVED.replace("float16", "float32")
+BY_PREDICTOR = OWN_MANIFEST.replace("storageUri", f"{HALVED}, storageUri")
+BY_RUNTIME = OWN_MANIFEST.replace("containers: []", f"containers: [{{{HALVED}}}]")
+OTHER = "---\nkind: {}\nmetadata: {{name: other}}\nspec: {{predictor: {{containers: [{{{}}}]}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "fits"),
+    [
+        (OWN_MANIFEST, False),
+        (BY_PREDICTOR, True),
+        (BY_RUNTIME, True),
+        (BY_RUNTIME.replace("storageUri", f"{WHOLE}, storageUri"), False),
+        (BY_PREDICTOR + OTHER.format("ServingRuntime", WHOLE), True),
+        (BY_RUNTIME.replace("pytorch: {", "model: {runtime: ours, ") + OTHER.format("ServingRuntime", WHOLE), True),
+        (BY_RUNTIME.replace("pytorch: {", "model: {runtime: elsewhere, "), False),
+        (OWN_MANIFEST.replace("pytorch: {storageUri: pvc://c}", "model: [pvc://c]"), False),
+        (f"{OWN_MANIFEST}  explainer: {{containers: [{{{HALVED}}}]}}\n", False),
+        (OWN_MANIFEST + OTHER.format("InferenceService", HALVED), False),
+    ],
+)
+def test_memory_is_planned_for_what_the_predictor_of_an_own_manifest_sets(cluster, capsys, content, fits):
     header = json.dumps({"weight": {"dtype": "F32", "shape": [750 * 2**20], "data_offsets": [0, 3000 * 2**20]}})
     cluster.write_archive(len(header).to_bytes(8, "little") + header.encode())
     own = cluster.home / "own.yaml"
-    own.write_text(OWN_MANIFEST)
-    assert cluster.deploy("--manifest", str(own), "--memory", "4Gi") == 1
-    assert "give at least --memory 4924Mi" in capsys.readouterr().err
-    halved = "env: [{name: OTHER, valueFrom: {}}, {name: BERT_HANDLER_DTYPE, value: float16}]"
-    own.write_text(OWN_MANIFEST.replace("storageUri", f"{halved}, storageUri"))
-    assert cluster.deploy("--manifest", str(own), "--memory", "4Gi") == 0, capsys.readouterr().err
+    own.write_text(content)
+    assert cluster.deploy("--manifest", str(own), "--memory", "4Gi") == (0 if fits else 1)
+    assert ("give at least --memory 4924Mi" in capsys.readouterr().err) is not fits
 
 
 def threads_of(cluster):
