@@ -42,10 +42,10 @@ def pod_settings(
         timeout_s = startup_timeout_s or sizing.startup_s(facts.stored_bytes)
         planned = {"startup_timeout_s": timeout_s, "threads": plan.threads, **(registration or {})}
         models[route] = RegisteredModel(facts.archive, facts.version, plan.workers, **planned)
-    n_workers, n_cores = sum(model.workers for model in models.values()), int(sizing.quantity(cpu))
-    if min(n_workers, n_cores) > 1:
-        # Each of them would take all cores for its own.
-        threads = max(1, n_cores // n_workers)
+    n_workers = sum(model.workers for model in models.values())
+    if n_workers > 1 and round(sizing.quantity(cpu)) > 1:
+        # Each of them would take all cores for its own, and rounds a quota to whole ones.
+        threads = max(1, int(sizing.quantity(cpu)) // n_workers)
         comments.append(f"set BERT_HANDLER_THREADS={threads} in the pod, so that {n_workers} workers share its cores")
     return TorchServeSettings(models, comments=tuple(comments), **settings)
 

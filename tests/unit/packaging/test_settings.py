@@ -86,6 +86,7 @@ def test_reason_for_the_workers_is_a_comment_and_on_standard_error(capsys, mar, 
             ["--cpu", "8", "--workers", "2"],
             "# set BERT_HANDLER_THREADS=2 in the pod, so that 4 workers share its cores\n",
         ),
+        (["--cpu", "1900m"], "# set BERT_HANDLER_THREADS=1 in the pod, so that 2 workers share its cores\n"),
         (["--cpu", "1"], None),
     ],
 )
