@@ -138,4 +138,5 @@ def _java() -> str:
         return "not found: apt-get install openjdk-17-jre-headless"
     result = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     # JAVA_TOOL_OPTIONS have a line of their own above it.
-    return next((line for line in result.stderr.splitlines() if " version " in line), "unknown")
+    lines = result.stderr.splitlines() or ["unknown"]
+    return next((line for line in lines if " version " in line), lines[0])

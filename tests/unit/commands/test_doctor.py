@@ -111,10 +111,18 @@ def test_doctor_says_where_python_was_built_without_optimisation(monkeypatch, op
     assert ("built without --enable-optimizations" in result.output) == said
 
 
-def test_java_is_the_one_that_runs_torchserve(found, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo Picked up JAVA_TOOL_OPTIONS: -Xmx1g\necho 'own version \"17\"'", 'own version "17"'),
+        ("echo 'Error: could not find libjava.so'\nexit 1", "Error: could not find libjava.so"),
+        ("exit 1", "unknown"),
+    ],
+)
+def test_java_is_the_one_that_runs_torchserve(found, monkeypatch, tmp_path, script, said):
     java = tmp_path / "bin" / "java"
     java.parent.mkdir()
-    java.write_text("#!/bin/sh\nexec >&2\necho Picked up JAVA_TOOL_OPTIONS: -Xmx1g\necho 'own version \"17\"'\n")
+    java.write_text(f"#!/bin/sh\nexec >&2\n{script}\n")
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert found()["java (TorchServe)"] == 'own version "17"'
+    assert found()["java (TorchServe)"] == said
