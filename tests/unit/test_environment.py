@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ SLOW = f"""#!/bin/sh
 exec {sys.executable} "$@"
 """
 FASTEST = SLOW.replace("9.0", "0.0001")
+OPTION = re.compile(r"--[a-z][a-z-]*")
 OLD = '#!/bin/sh\nexec echo "this Python is too old" >&2\n'
 
 
@@ -127,10 +129,20 @@ def test_help_waits_for_no_environment(tmp_path, script, words):
 def test_help_names_every_option(module):
     commands = typer.main.get_command(import_module(f"scripts.{module}").app).commands
     header = (ROOT / "scripts" / module).read_text()
-    for command in commands.values():
-        assert f"#   {command.name} " in header
-        for option in command.params:
-            assert option.opts[0] in header or option.param_type_name == "argument"
+    parts = dict(re.findall(r"^#   (\w+) (.*\n(?:#    .*\n)*)", header, flags=re.MULTILINE))
+    assert {name: set(OPTION.findall(part)) for name, part in parts.items()} == {
+        name: {option.opts[0] for option in command.params if option.param_type_name == "option"}
+        for name, command in commands.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "source"), [("benchmark", "scripts/benchmark_suite/__main__.py"), ("soak", "tests/soak/__main__.py")]
+)
+def test_help_of_a_script_without_commands_does_too(script, source):
+    header = (ROOT / "scripts" / script).read_text().partition("\ncase ")[0]
+    added = re.findall(r'add_argument\("(.+?)"', (ROOT / source).read_text())
+    assert set(OPTION.findall(header)) == set(added)
 
 
 def test_the_local_pods_archive_is_found_from_where_it_is_called(tmp_path):
