@@ -158,7 +158,7 @@ def test_the_local_pods_archive_is_found_from_where_it_is_called(tmp_path):
     (programs / "bert-handler").write_text('#!/bin/sh\ncat "${2#bert=}"\nexit 3\n')
     (programs / "bert-handler").chmod(0o755)
     (here / "own.mar").write_text("own")
-    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "LC_ALL": "C"}
     for given, status, said in (("own.mar", 3, "own"), (here / "own.mar", 3, "own"), ("no.mar", 1, "")):
         words = [copy, "--archive", given]
         found = subprocess.run(words, cwd=here, env=environ, capture_output=True, text=True, check=False)
