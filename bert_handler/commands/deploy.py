@@ -192,7 +192,7 @@ def _settings(
         require_file(config)
         content = config.read_bytes()
         # The KServe host is one process, whatever the settings say of workers.
-        workers = None if host == "kserve" else stated_workers(content.decode(errors="replace"))
+        workers = None if host == "kserve" else stated_workers(content)
         return content, workers and max(1, int(quantity(cpu)) // workers)
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory, environ=variables)
@@ -201,7 +201,7 @@ def _settings(
 
 def _check_route(route: str, host: str, settings: bytes) -> None:
     """Refuse with ConfigError a route that the readiness probe would ask TorchServe for in vain."""
-    routes = stated_routes(settings.decode(errors="replace"))
+    routes = stated_routes(settings)
     if host == "torchserve" and routes and route not in routes:
         raise ConfigError(f"--config serves {', '.join(routes)} and not {route!r}; give --route one of them")
 

@@ -19,8 +19,12 @@ _KEY = re.compile(rf"{_VALUE.pattern}|[=:#! ]")
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Keys and values of a file in UTF-8, or else in Latin-1, which is what TorchServe takes every file for."""
-    content = path.read_bytes()
+    """Keys and values of a file, as `decode_properties`."""
+    return decode_properties(path.read_bytes())
+
+
+def decode_properties(content: bytes) -> dict[str, str]:
+    """Keys and values in UTF-8, or else in Latin-1, which is what TorchServe takes every file for."""
     try:
         return parse_properties(content.decode("utf-8"))
     except UnicodeDecodeError:

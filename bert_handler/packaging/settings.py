@@ -11,7 +11,7 @@ from bert_handler import jsonio
 from bert_handler.addresses import authority
 from bert_handler.deadlines import RESPONSE_TIMEOUT_S
 from bert_handler.errors import ConfigError
-from bert_handler.packaging.properties import parse_properties, properties_text, read_properties
+from bert_handler.packaging.properties import decode_properties, properties_text, read_properties
 from bert_handler.server import DEFAULT_BODY_BYTES
 
 CONFIG = "config.properties"
@@ -175,18 +175,18 @@ def stated_models(properties: Mapping[str, str]) -> Mapping[str, Mapping[str, Ma
     return found
 
 
-def stated_workers(text: str) -> int | None:
+def stated_workers(content: bytes) -> int | None:
     """Worker processes that a config.properties starts for all its models; None where it does not say how many."""
     try:
-        models = stated_models(parse_properties(text))
+        models = stated_models(decode_properties(content))
         return sum(int(entry["minWorkers"]) for versions in models.values() for entry in versions.values()) or None
     except (ConfigError, KeyError, ValueError, TypeError, OverflowError):
         return None
 
 
-def stated_routes(text: str) -> list[str]:
+def stated_routes(content: bytes) -> list[str]:
     """Routes of the models that a config.properties registers; none where it does not say which."""
     try:
-        return list(stated_models(parse_properties(text)))
+        return list(stated_models(decode_properties(content)))
     except ConfigError:
         return []

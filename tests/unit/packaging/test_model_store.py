@@ -10,7 +10,7 @@ import pytest
 from bert_handler.errors import ConfigError
 from bert_handler.packaging.model_store import models_of
 from bert_handler.packaging.properties import parse_properties, properties_text
-from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings, stated_workers
+from bert_handler.packaging.settings import TorchServeSettings, WrittenSettings, stated_routes, stated_workers
 
 GUIDE = """\
 # of TorchServe's configuration guide
@@ -96,7 +96,12 @@ def test_settings_without_a_servable_model_are_named(store, text, message):
 
 @pytest.mark.parametrize(("text", "workers"), [(GUIDE, 3), (SNAPSHOT, 3), ("load_models=all", None)])
 def test_workers_are_counted(text, workers):
-    assert stated_workers(text) == workers
+    assert stated_workers(text.encode()) == workers
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_routes_are_read_in_the_encoding_of_the_file(encoding):
+    assert stated_routes(GUIDE.replace("other", "modèle").encode(encoding)) == ["bert", "modèle"]
 
 
 @pytest.mark.parametrize("text", [GUIDE, SNAPSHOT])
