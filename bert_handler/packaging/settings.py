@@ -158,10 +158,10 @@ class WrittenSettings:
 def stated_models(properties: Mapping[str, str]) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     """What is stated of each model, by its name in the routes and its version: in the snapshot, else in `models`.
 
-    Raises ConfigError where no model is named so.
+    Raises ConfigError where no model is named so, or one of them otherwise.
     """
     key = "models" if "models" in properties and "model_snapshot" not in properties else "model_snapshot"
-    problem = ConfigError(f"{key} does not name any models")
+    problem = ConfigError(f'{key} does not name models as TorchServe does (models={{"name": {{"version": {{...}}}}}})')
     try:
         stated = jsonio.loads(properties[key])
         models = stated["models"] if key == "model_snapshot" else stated

@@ -79,10 +79,14 @@ def test_models_are_those_that_torchserve_would_load(store, text, models):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "model_snapshot does not name any models"),
-        ("models={", "models does not name any models"),
-        ("models=[]", "models does not name any models"),
-        ('model_snapshot={"models": {"bert": ["1.0"]}}', "model_snapshot does not name any models"),
+        ("", "model_snapshot does not name models as TorchServe does"),
+        ("models={", "models does not name models as TorchServe does"),
+        (
+            'models={"a": {"1.0": {"marName": "a.mar"}}, "b": {"1.0": "b.mar"}}',
+            r'models does not name models as TorchServe does \(models={"name": {"version": {\.\.\.}}}\)',
+        ),
+        ("models=[]", "models does not name models as TorchServe does"),
+        ('model_snapshot={"models": {"bert": ["1.0"]}}', "model_snapshot does not name models as TorchServe does"),
         ("load_models=,", "load_models=, does not name any models of"),
         ("load_models=d.mar", r"the archive 'd\.mar' is missing"),
         ("load_models=http://host/d.mar", r"the archive 'd\.mar' is missing"),
