@@ -84,7 +84,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except (BertHandlerError, OSError, UnicodeError) as exc:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(_reason(exc))}", highlight=False, soft_wrap=True)
+        console = Console(stderr=True, highlight=False, emoji=False)
+        console.print(f"[red]error:[/red] {escape(_reason(exc))}", soft_wrap=True)
         return 1
     return result if isinstance(result, int) else 0
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bert_handler.errors import BertHandlerError
@@ -371,5 +372,5 @@ if __name__ == "__main__":
     try:
         app(prog_name="scripts/cpu_timeout")
     except BertHandlerError as error:
-        console.print(f"[red]error:[/red] {error}")
+        console.print(f"[red]error:[/red] {escape(str(error))}")
         sys.exit(1)

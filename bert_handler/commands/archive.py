@@ -85,4 +85,4 @@ def _show(measured: Sequence[Any]) -> None:
         numbers = (f"{row.difference:.1e}", f"{row.agreement:.1%}", f"{row.rate:.0f}", f"{row.latency_ms:.1f}")
         result = "chosen" if row.chosen else escape(row.problem)
         table.add_row(row.engine, row.quantization, *(numbers if row.rate else ("",) * 4), result)
-    Console().print(table)
+    Console(emoji=False).print(table)

@@ -119,7 +119,7 @@ def deploy(
     root = f"{mount}/{folder}" if folder else mount
     uploads = {f"{root}/{STORE}/{archive.name}": archive, f"{root}/{POD_CONFIG}": config}
     kubectl = _kubectl(namespace, pod, container, context, dry_run)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     journal = Journal(
         (lambda what: None) if dry_run else lambda what: console.print(what, markup=False, soft_wrap=True)
     )

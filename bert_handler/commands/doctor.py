@@ -53,7 +53,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print a JSON obje
     table = Table("what", "found", title="bert-handler doctor")
     for row in found.items():
         table.add_row(*map(escape, row))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _findings() -> Iterator[Tuple[str, str]]:

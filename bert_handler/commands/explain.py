@@ -66,7 +66,7 @@ def explain(
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for document in documents:
         show(document, console)
     if html is not None:

@@ -20,6 +20,7 @@ def size(
     Example: bert-handler size --rps 500 --p95 100ms --tokens 40
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from bert_handler.packaging.capacity import milliseconds, plan_capacity, read_figures
@@ -28,11 +29,12 @@ def size(
     plan = plan_capacity(known, rps, milliseconds(p95), tokens, cost)
     measured = f"{known.get('engine', 'unnamed')} engine, {known.get('model', 'unnamed model')}"
     load = f"{rps:g} requests/s of {tokens:g} tokens, p95 within {p95}"
-    table = Table("what", "value", title=f"{load}\nmeasured: {measured}, texts of {known['tokens']:g} tokens")
+    title = f"{load}\nmeasured: {measured}, texts of {known['tokens']:g} tokens"
+    table = Table("what", "value", title=escape(title))
     table.add_row("replicas", f"{plan.replicas} of {known['cores']} core(s): {plan.cores} cores")
     table.add_row("planned for each", f"{plan.requests_per_s:.1f} requests/s, three quarters of what was measured")
     table.add_row("p95 at that load", f"{plan.p95_ms:.0f} ms")
-    Console().print(table)
+    Console(emoji=False).print(table)
     typer.echo(
         f"bert-handler manifest --host kserve --cpu {known['cores']} --max-replicas {plan.replicas} "
         f"--scale-metric concurrency --scale-target {plan.concurrency} ..."

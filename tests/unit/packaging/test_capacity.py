@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bert_handler.cli import main
@@ -58,6 +60,14 @@ def test_command_plans_with_the_figures_of_the_package(capsys):
     said = capsys.readouterr().out
     assert "measured: torch engine, demo model (22 M parameters), texts of 15 tokens" in said
     assert "--scale-metric concurrency --scale-target" in said
+
+
+def test_names_of_figures_are_printed_as_they_are(capsys, tmp_path):
+    (tmp_path / "own.json").write_text(json.dumps({**FIGURES, "engine": "[red]", "model": ":cat:"}))
+    assert main(["size", "--rps", "1", "--p95", "1s", "--figures", str(tmp_path / "own.json")]) == 0
+    words = capsys.readouterr().out.split()
+    assert "[red]" in words
+    assert ":cat:," in words
 
 
 def test_wrong_figures_are_refused(tmp_path):

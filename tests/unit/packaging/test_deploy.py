@@ -275,6 +275,13 @@ def test_memory_is_planned_for_what_the_predictor_of_an_own_manifest_sets(cluste
     assert ("give at least --memory 4924Mi" in capsys.readouterr().err) is not fits
 
 
+def test_paths_are_printed_as_they_are(cluster, capsys):
+    assert cluster.deploy("--manifest", ":cat:[red].yaml") == 1
+    assert ":cat:[red].yaml is no manifest" in capsys.readouterr().err
+    assert cluster.deploy("--directory", str(cluster.home / ":cat:[red]")) == 0
+    assert ":cat:[red]" in capsys.readouterr().err
+
+
 def threads_of(cluster):
     manifest = yaml.safe_load_all((cluster.home / "own" / f"{NAME}.yaml").read_text())
     specs = {item["kind"]: item["spec"] for item in manifest}
