@@ -20,7 +20,7 @@ SECURITY = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-"""The image says which user: OpenShift gives each namespace some of its own, and refuses pods that name another."""
+"""The image says which user: OpenShift gives each namespace user ids of its own, and refuses pods that name another."""
 
 
 def runtime_name(service: Service) -> str:
