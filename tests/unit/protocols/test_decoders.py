@@ -15,7 +15,7 @@ from bert_handler import serving
 from bert_handler.config import SETTINGS, HandlerConfig, read_settings
 from bert_handler.errors import ArchiveError, BertHandlerError, ConfigError, InternalError, RequestError
 from bert_handler.labels import INDEX_TO_NAME, Labels
-from bert_handler.packaging.settings import parse_properties
+from bert_handler.packaging.properties import parse_properties
 from bert_handler.protocols import PROTOCOLS, V2_REST
 from bert_handler.protocols.tensors import DATATYPES, from_bytes, to_bytes
 from bert_handler.protocols.v2_grpc import CONTENTS, request_body, response_fields
