@@ -124,21 +124,16 @@ def _decoded(
 
 
 def _taken(body: Body, headers: Mapping[str, str]) -> Body:
-    """The body, out of its form where it is in one; InvalidRequestError where it is empty or compressed."""
-    _check_filled(body, headers)
+    """The body, out of its form where it is in one; InvalidRequestError where it is compressed or empty."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise InvalidRequestError(f"Content-Encoding {quoted(encoding)} is not taken; send the body uncompressed")
     if isinstance(body, bytes):
         body = unwrapped(body, headers)
-        _check_filled(body, headers)
-    return body
-
-
-def _check_filled(body: Body, headers: Mapping[str, str]) -> None:
     # JSON that the host has parsed may be an empty text; no bytes are.
     if body == b"" or (body == "" and not headers.get("content-type", "").lower().startswith("application/json")):
         raise InvalidRequestError("the body is empty; send a text, or JSON with inputs (V2) or instances (V1)")
+    return body
 
 
 def _timed(request: Request, headers: Mapping[str, str]) -> Request:

@@ -43,8 +43,9 @@ def instances_of(tensors: Sequence[Tensor], max_instances: int | None = None) ->
             f"inputs: tensor {quoted(other)} stands beside field {columns[0].name!r}; "
             f"known fields: {', '.join(COLUMNS)}"
         )
-    check_count(sum(len(tensor.data) for tensor in text), max_instances)
-    instances = [_element(item) for tensor in text for item in tensor.data]
+    elements = [item for tensor in text for item in tensor.data]
+    check_count(len(elements), max_instances)
+    instances = [_element(item) for item in elements]
     return instances, len(text) == 1 and text[0].scalar and len(instances) == 1
 
 
