@@ -2236,7 +2236,7 @@ GRPC = [
             ]
         },
         400,
-        "inputs[0].contents has a value that is no FP32",
+        "inputs: input_ids must have an integer datatype, not FP32",
     ),
     (
         {"inputs": [{"name": "input_ids", "datatype": "BOOL", "shape": [1], "contents": {"bool_contents": [True]}}]},
