@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_handler.decisions import Decision, Target, mean_probes, one_hot
+from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import Parameter
 from bert_handler.schema import OutputSpec, Prediction
 from bert_handler.scores import sigmoid, softmax
@@ -71,6 +72,12 @@ class SequenceClassification(Task):
             shape = () if k is None else (min(k, n_labels),)
             best = OutputSpec("predict", "BYTES", shape), OutputSpec("score", "FP32", shape)
         return (*best, self._vector("probabilities"), self._vector("logits"))
+
+    def check_parameters(self, given: Mapping[str, Any], merged: Mapping[str, Any]) -> None:
+        """Refuse what chooses among labels where the model has none."""
+        for name in ("top_k", "threshold"):
+            if self.problem_type == "regression" and given.get(name) is not None:
+                raise InvalidRequestError(f"{name} has no effect: this model answers with numbers, not with labels")
 
     def head(self, output: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"logits": output.logits.float()}

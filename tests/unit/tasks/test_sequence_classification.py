@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from bert_handler import Predictor
-from bert_handler.errors import InvalidRequestError, RequestTooLargeError
+from bert_handler.errors import ConfigError, InvalidRequestError, RequestTooLargeError
 from bert_handler.schema import Request, Tokens
 from tests.zoo import CORPUS, ENCODERS
 
@@ -112,6 +112,16 @@ def test_a_regression_answers_with_the_number(zoo, load):
     assert found["predict"].shape == ()
     assert found["predict"] == found["score"] == found["logits"][0]
     assert predictor.outputs["predict"].datatype == "FP32"
+
+
+@pytest.mark.parametrize("chosen", [{"top_k": 1}, {"threshold": 0.5}])
+def test_a_regression_has_no_labels_to_choose_from(zoo, load, chosen):
+    model = zoo("bert", HEAD, num_labels=1, problem_type="regression")
+    (name,) = chosen
+    with pytest.raises(InvalidRequestError, match=f"parameter {name} has no effect: this model answers with numbers"):
+        load(model).predict([CORPUS[0]], **chosen)
+    with pytest.raises(ConfigError, match=f"setting {name} has no effect"):
+        load(model, **chosen)
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 4, 9])
