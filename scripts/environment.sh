@@ -19,6 +19,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 1; }
 
+# End with the comment at the head of the script that asks, where --help or -h is among the arguments.
+help_if_asked() {
+    case " $* " in *' --help '* | *' -h '*)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$ROOT/scripts/$(basename "${BASH_SOURCE[1]}")"
+        exit
+        ;;
+    esac
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }

@@ -69,6 +69,15 @@ def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
     assert f"no Python of 3.11 or newer that makes virtual environments at PYTHON={named}" in found.stderr
 
 
+def copied(script, directory):
+    """A copy of a script which says what it would set up, and ends there."""
+    scripts = directory / "scripts"
+    scripts.mkdir()
+    setup = (ROOT / "scripts" / "environment.sh").read_text()
+    (scripts / "environment.sh").write_text(setup + 'environment() { echo "$1"; exit; }\n')
+    return shutil.copy(ROOT / "scripts" / script, scripts)
+
+
 @pytest.mark.parametrize(
     ("script", "profile"),
     [
@@ -80,19 +89,14 @@ def test_one_that_is_named_and_cannot_be_used_is_refused(python, named):
     ],
 )
 def test_a_script_sets_up_what_it_runs_in(tmp_path, script, profile):
-    (tmp_path / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts")
-    (tmp_path / "scripts" / "environment.sh").write_text('environment() { echo "$1"; exit; }\n')
-    found = subprocess.run([tmp_path / "scripts" / script], capture_output=True, text=True, check=False)
+    found = subprocess.run([copied(script, tmp_path)], capture_output=True, text=True, check=False)
     assert found.stdout == f"{profile}\n", found.stderr
 
 
 def run_alone(directory, script, *words, **environ):
     """Run a copy of a script that sets nothing up: it says what it would set up, or `ran` where it goes on at once."""
-    for folder in ("scripts", "bin"):
-        (directory / folder).mkdir()
-    copy = shutil.copy(ROOT / "scripts" / script, directory / "scripts")
-    (directory / "scripts" / "environment.sh").write_text('environment() { echo "$1"; exit; }\n')
+    copy = copied(script, directory)
+    (directory / "bin").mkdir()
     (directory / "bin" / "python").write_text("#!/bin/sh\necho ran\n")
     (directory / "bin" / "python").chmod(0o755)
     own = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
@@ -140,15 +144,13 @@ def test_help_names_every_option(module):
     ("script", "source"), [("benchmark", "scripts/benchmark_suite/__main__.py"), ("soak", "tests/soak/__main__.py")]
 )
 def test_help_of_a_script_without_commands_does_too(script, source):
-    header = (ROOT / "scripts" / script).read_text().partition("\ncase ")[0]
+    header = (ROOT / "scripts" / script).read_text().partition("\nset ")[0]
     added = re.findall(r'add_argument\("(.+?)"', (ROOT / source).read_text())
     assert set(OPTION.findall(header)) == set(added)
 
 
 def test_the_local_pods_archive_is_found_from_where_it_is_called(tmp_path):
-    (tmp_path / "scripts").mkdir()
-    copy = shutil.copy(ROOT / "scripts" / "local_pod", tmp_path / "scripts")
-    (tmp_path / "scripts" / "environment.sh").write_text("")
+    copy = copied("local_pod", tmp_path)
     programs, here = tmp_path / "bin", tmp_path / "my models"
     for directory in (programs, here):
         directory.mkdir()
