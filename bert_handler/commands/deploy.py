@@ -18,6 +18,7 @@ from bert_handler.packaging.sizing import (
     default_memory,
     quantity,
     startup_s,
+    threads_each,
 )
 
 NAME = typer.Option(..., help="Name of the InferenceService, for instance torchserve-bert-v2.")
@@ -193,7 +194,7 @@ def _settings(
         content = config.read_bytes()
         # The KServe host is one process, whatever the settings say of workers.
         workers = None if host == "kserve" else stated_workers(content)
-        return content, workers and max(1, int(quantity(cpu)) // workers)
+        return content, workers and threads_each(quantity(cpu), workers)
     archives = [(route, archive)]
     settings = store_settings(archives) if host == "kserve" else pod_settings(archives, cpu, memory, environ=variables)
     return settings.text().encode(), settings.models[route].threads

@@ -45,7 +45,7 @@ def pod_settings(
     n_workers = sum(model.workers for model in models.values())
     if n_workers > 1 and round(sizing.quantity(cpu)) > 1:
         # Each of them would take all cores for its own, and rounds a quota to whole ones.
-        threads = max(1, int(sizing.quantity(cpu)) // n_workers)
+        threads = sizing.threads_each(sizing.quantity(cpu), n_workers)
         comments.append(f"set BERT_HANDLER_THREADS={threads} in the pod, so that {n_workers} workers share its cores")
     return TorchServeSettings(models, comments=tuple(comments), **settings)
 

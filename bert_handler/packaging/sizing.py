@@ -109,10 +109,15 @@ def plan_workers(weight_bytes: int, cpus: float, memory_bytes: int, workers: int
     count = workers or min(fit, ceil(cores / CORES_PER_PROCESS))
     return WorkerPlan(
         count,
-        max(1, cores // count),
+        threads_each(cpus, count),
         f"{count} of {fit} worker(s) that fit: {mib(memory_bytes)} less {mib(FRONTEND_BYTES + WRAPPER_BYTES)} for "
         f"TorchServe, {mib(each)} each for {mib(weight_bytes)} of weights; {cpus:g} CPU(s)",
     )
+
+
+def threads_each(cpus: float, n_workers: int) -> int:
+    """Threads of each of the workers that share a pod's CPUs, one at least."""
+    return max(1, int(cpus) // n_workers)
 
 
 def worker_bytes(weight_bytes: int) -> int:
