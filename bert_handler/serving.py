@@ -18,6 +18,7 @@ from bert_handler.parameters import quoted
 from bert_handler.pending import Pending
 from bert_handler.predictor import Predictor
 from bert_handler.protocols import Body, Protocol, detect, error_reply, unwrapped
+from bert_handler.protocols.base import media_type
 from bert_handler.schema import Failure, Reply, Request, Response
 from bert_handler.tracing import ID_HEADER, UNTRACED, Trace
 
@@ -131,7 +132,7 @@ def _taken(body: Body, headers: Mapping[str, str]) -> Body:
     if isinstance(body, bytes):
         body = unwrapped(body, headers)
     # JSON that the host has parsed may be an empty text; no bytes are.
-    if body == b"" or (body == "" and not headers.get("content-type", "").lower().startswith("application/json")):
+    if body == b"" or (body == "" and media_type(headers) != "application/json"):
         raise InvalidRequestError("the body is empty; send a text, or JSON with inputs (V2) or instances (V1)")
     return body
 

@@ -9,7 +9,7 @@ from typing import Any
 from bert_handler import jsonio
 from bert_handler.errors import InvalidRequestError
 from bert_handler.parameters import unknown
-from bert_handler.protocols.base import Body, Protocol, error_reply, parse_json
+from bert_handler.protocols.base import Body, Protocol, error_reply, media_type, parse_json
 from bert_handler.protocols.columns import COLUMNS, STOCK_FIELDS
 from bert_handler.protocols.forms import is_form, unwrapped
 from bert_handler.protocols.raw import Raw
@@ -51,7 +51,7 @@ def detect(body: Body, headers: Mapping[str, str]) -> tuple[Protocol, Body]:
         return stated, body
     if HEADER_LENGTH in headers:
         return V2_REST, body
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = media_type(headers)
     if isinstance(body, (bytes, bytearray, str)):
         if content_type == "text/plain":
             body = _request_in(body)

@@ -42,6 +42,11 @@ def parse_json(body: Body) -> Any:
         raise InvalidRequestError(f"the body is not JSON: {_where(exc)}") from exc
 
 
+def media_type(headers: Mapping[str, str]) -> str:
+    """That of the body without its parameters, in lower case; headers have lower-case names."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def check_count(n_instances: int, max_instances: int | None) -> None:
     """RequestTooLargeError where a request has more instances than one may have; None for any number.
 
