@@ -46,7 +46,7 @@ class QuestionAnswering(Task):
     def outputs(self) -> tuple[OutputSpec, ...]:
         return OutputSpec("predict", "BYTES"), OutputSpec("score", "FP32"), OutputSpec("answers", "BYTES")
 
-    def read_field(self, name: str, value: Any) -> Any:
+    def read_field(self, name: str, value: Any) -> str:
         text = self.check_text(name, value)
         if not text.strip():
             raise InvalidRequestError(f"{name} is empty; send {self._form()}")
